@@ -1,0 +1,2 @@
+//! Empty: a library target lets Cargo treat this package as a dependency.
+#![no_std]

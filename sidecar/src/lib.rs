@@ -1,0 +1,2 @@
+//! The userspace half of sidecar.
+pub mod net;

@@ -1,0 +1,2 @@
+//! The `sidecar` command.
+fn main() {}

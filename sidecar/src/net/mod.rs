@@ -1,0 +1,2 @@
+//! Sockets and addresses.
+pub mod addrs;

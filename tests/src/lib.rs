@@ -1,0 +1,1 @@
+//! The harness of sidecar's tests.
