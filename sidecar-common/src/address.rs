@@ -2,13 +2,13 @@
 
 use crate::shared;
 
-/// The first 12 bytes of an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
-pub const MAPPED_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+/// The third word of an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2), in network order.
+const MAPPED: u32 = 0x0000_ffff_u32.to_be();
 
-/// An IP address, IPv4 as IPv4-mapped IPv6, in network order.
+/// An IP address: four words, each in network order; IPv4 as IPv4-mapped IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Ip(pub [u8; 16]);
+pub struct Ip(pub [u32; 4]);
 
 /// An IP address and a TCP port.
 #[repr(C)]
@@ -19,16 +19,16 @@ pub struct Endpoint {
     /// The port, host order.
     pub port: u16,
     /// Zero: keeps the layout free of padding.
-    pub reserved: [u8; 6],
+    pub reserved: [u16; 3],
 }
 
-/// The key of the CIDR tries: the direction, then the address. Its prefix length is `8 + 96 + n` for an IPv4
-/// network of `n` bits and `8 + n` for an IPv6 one.
+/// The key of the CIDR tries: the direction, then the address. Its prefix length is `32 + 96 + n` for an IPv4
+/// network of `n` bits and `32 + n` for an IPv6 one.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CidrKey {
     /// A [`crate::settings::Direction`] as its number.
-    pub direction: u8,
+    pub direction: u32,
     /// The network's address.
     pub ip: Ip,
 }
@@ -36,55 +36,36 @@ pub struct CidrKey {
 shared! {
     Ip = 16;
     Endpoint = 24;
-    CidrKey = 17;
+    CidrKey = 20;
 }
 
 impl Ip {
-    /// The IPv4 address whose bytes are given in network order.
+    /// The IPv4 address given in network order.
     #[inline(always)]
-    pub const fn v4(b: [u8; 4]) -> Self {
-        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3]])
+    pub const fn v4(address: u32) -> Self {
+        Self([0, 0, MAPPED, address])
     }
 
     /// True for IPv4 and IPv4-mapped addresses.
     #[inline(always)]
-    pub fn is_v4(&self) -> bool {
-        let (high, mid, _) = self.words();
-        high == 0 && mid == 0xffff
-    }
-
-    /// The bytes of an IPv4 address; meaningless for others.
-    #[inline(always)]
-    pub const fn v4_bytes(&self) -> [u8; 4] {
-        [self.0[12], self.0[13], self.0[14], self.0[15]]
+    pub const fn is_v4(&self) -> bool {
+        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == MAPPED
     }
 
     /// True for `0.0.0.0` and `::`.
     #[inline(always)]
-    pub fn is_unspecified(&self) -> bool {
-        let (high, mid, low) = self.words();
-        high == 0 && low == 0 && (mid == 0 || mid == 0xffff)
+    pub const fn is_unspecified(&self) -> bool {
+        let [a, b, c, d] = self.0;
+        a == 0 && b == 0 && d == 0 && (c == 0 || c == MAPPED)
     }
 
     /// True for `127.0.0.0/8`, `::1`, and for the unspecified addresses, which connect() takes for loopback.
     #[inline(always)]
-    pub fn is_loopback(&self) -> bool {
-        let (high, mid, low) = self.words();
-        if high != 0 {
-            return false;
-        }
-        (mid == 0xffff && low >> 24 == 127) || (mid == 0 && low == 1) || self.is_unspecified()
-    }
-
-    /// Bytes 0 to 7, 8 to 11 and 12 to 15 as numbers.
-    #[inline(always)]
-    fn words(&self) -> (u64, u32, u32) {
-        let b = &self.0;
-        (
-            u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
-            u32::from_be_bytes([b[8], b[9], b[10], b[11]]),
-            u32::from_be_bytes([b[12], b[13], b[14], b[15]]),
-        )
+    pub const fn is_loopback(&self) -> bool {
+        let [a, b, c, d] = self.0;
+        let v4 = c == MAPPED && u32::from_be(d) >> 24 == 127;
+        let v6 = c == 0 && u32::from_be(d) == 1;
+        a == 0 && b == 0 && (v4 || v6) || self.is_unspecified()
     }
 }
 
@@ -92,32 +73,35 @@ impl Endpoint {
     /// An endpoint.
     #[inline(always)]
     pub const fn new(ip: Ip, port: u16) -> Self {
-        Self { ip, port, reserved: [0; 6] }
+        Self { ip, port, reserved: [0; 3] }
     }
 }
 
 #[cfg(feature = "user")]
 mod std_conversions {
     extern crate std;
-    use super::{Endpoint, Ip, MAPPED_PREFIX};
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    use super::{Endpoint, Ip};
+    use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
     impl From<IpAddr> for Ip {
         fn from(ip: IpAddr) -> Self {
-            match ip {
-                IpAddr::V4(v4) => Self::v4(v4.octets()),
-                IpAddr::V6(v6) => Self(v6.octets()),
-            }
+            let octets = match ip {
+                IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+                IpAddr::V6(v6) => v6.octets(),
+            };
+            let word =
+                |i: usize| u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]]);
+            Self([word(0), word(4), word(8), word(12)])
         }
     }
 
     impl From<Ip> for IpAddr {
         fn from(ip: Ip) -> Self {
-            if ip.0.starts_with(&MAPPED_PREFIX) {
-                Ipv4Addr::from(ip.v4_bytes()).into()
-            } else {
-                Ipv6Addr::from(ip.0).into()
+            let mut octets = [0; 16];
+            for (chunk, word) in octets.chunks_exact_mut(4).zip(ip.0) {
+                chunk.copy_from_slice(&word.to_ne_bytes());
             }
+            IpAddr::V6(Ipv6Addr::from(octets)).to_canonical()
         }
     }
 
@@ -130,6 +114,40 @@ mod std_conversions {
     impl From<Endpoint> for SocketAddr {
         fn from(endpoint: Endpoint) -> Self {
             Self::new(endpoint.ip.into(), endpoint.port)
+        }
+    }
+}
+
+#[cfg(all(test, feature = "user"))]
+mod tests {
+    extern crate std;
+    use super::{Endpoint, Ip};
+    use std::net::{IpAddr, SocketAddr};
+
+    #[test]
+    fn addresses_survive_the_round_trip() {
+        for text in ["10.1.2.3:80", "[2001:db8::1]:443", "0.0.0.0:1", "[::1]:65535"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(SocketAddr::from(Endpoint::from(address)), address);
+        }
+    }
+
+    #[test]
+    fn mapped_is_v4() {
+        let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
+        let plain: IpAddr = "10.0.0.1".parse().unwrap();
+        assert_eq!(Ip::from(mapped), Ip::from(plain));
+        assert!(Ip::from(plain).is_v4());
+        assert!(!Ip::from("2001:db8::1".parse::<IpAddr>().unwrap()).is_v4());
+    }
+
+    #[test]
+    fn loopback_is_what_connect_takes_for_it() {
+        for text in ["127.0.0.1", "127.255.0.9", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"] {
+            assert!(Ip::from(text.parse::<IpAddr>().unwrap()).is_loopback(), "{text}");
+        }
+        for text in ["10.0.0.1", "::2", "128.0.0.1", "fe80::1", "2001:db8::7f00:1"] {
+            assert!(!Ip::from(text.parse::<IpAddr>().unwrap()).is_loopback(), "{text}");
         }
     }
 }

@@ -34,10 +34,21 @@ pub struct Record {
     pub direction: u32,
     /// The kernel's TCP state (include/net/tcp_states.h) of the program's socket.
     pub state: u32,
-    /// Octets in `bytes_acked` and `bytes_received` that are no payload: SYN and FIN take a sequence number each.
-    pub phantom_sent: u32,
-    /// See `phantom_sent`.
-    pub phantom_received: u32,
+    /// Bits of [`phantom`].
+    pub phantoms: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Octets that the kernel's byte counters hold and that are no payload: a SYN and a FIN take a sequence number each
+/// (RFC 9293 section 3.4).
+pub mod phantom {
+    /// The program's SYN, which was acknowledged.
+    pub const SYN_SENT: u32 = 1 << 0;
+    /// The program's FIN, which was acknowledged.
+    pub const FIN_SENT: u32 = 1 << 1;
+    /// The peer's FIN.
+    pub const FIN_RECEIVED: u32 = 1 << 2;
 }
 
 /// What an [`Event`] tells.

@@ -1,9 +1,13 @@
 //! The types that both halves of sidecar share: map keys and values, ring-buffer events, socket options.
 //!
 //! Everything here is `repr(C)` without padding (asserted at compile time), since the kernel compares keys byte by
-//! byte and copies values to userspace. Addresses are 16 bytes, IPv4 as IPv4-mapped IPv6 (RFC 4291 section
-//! 2.5.5.2), in network order; ports are in host order.
+//! byte and copies values to userspace. Addresses are in network order, IPv4 as IPv4-mapped IPv6 (RFC
+//! 4291 section 2.5.5.2); ports are in host order.
 #![no_std]
+#![allow(
+    clippy::inline_always,
+    reason = "a call from a BPF program is one that the verifier follows, or refuses"
+)]
 
 pub mod address;
 pub mod connection;

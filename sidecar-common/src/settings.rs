@@ -45,6 +45,8 @@ pub mod flag {
     pub const INBOUND_INCLUDE_PORTS: u32 = 1 << 3;
     /// Outbound: only destinations in `INCLUDE`. Otherwise all.
     pub const OUTBOUND_INCLUDE_CIDRS: u32 = 1 << 4;
+    /// Inbound: only clients in `INCLUDE`. Otherwise all.
+    pub const INBOUND_INCLUDE_CIDRS: u32 = 1 << 6;
     /// Every decision is written to the ring buffer.
     pub const TRACE: u32 = 1 << 5;
 }

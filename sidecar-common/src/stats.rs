@@ -30,17 +30,21 @@ pub enum Stat {
 pub const STATS: u32 = 10;
 
 impl Stat {
-    /// All of them with the names they have in metrics.
-    pub const ALL: [(Self, &'static str); STATS as usize] = [
-        (Self::CapturedOutbound, "captured_outbound"),
-        (Self::CapturedInbound, "captured_inbound"),
-        (Self::PassedProxyDown, "passed_proxy_down"),
-        (Self::RefusedProxyDown, "refused_proxy_down"),
-        (Self::DialsFull, "dials_full"),
-        (Self::OriginsFull, "origins_full"),
-        (Self::RecordsFull, "records_full"),
-        (Self::ServicesFull, "services_full"),
-        (Self::EventsLost, "events_lost"),
-        (Self::PassedDeviceBound, "passed_device_bound"),
+    /// All of them, with their names in metrics and what they count.
+    pub const ALL: [(Self, &'static str, &'static str); STATS as usize] = [
+        (Self::CapturedOutbound, "captured_outbound", "Outbound connections handed to the proxy"),
+        (Self::CapturedInbound, "captured_inbound", "Inbound connections handed to the proxy"),
+        (Self::PassedProxyDown, "passed_proxy_down", "Connections untouched because no proxy listened"),
+        (Self::RefusedProxyDown, "refused_proxy_down", "Connections refused because no proxy listened"),
+        (Self::DialsFull, "dials_full", "Connections of the proxy that could not be marked as its own"),
+        (Self::OriginsFull, "origins_full", "Captured connections whose destination could not be published"),
+        (
+            Self::RecordsFull,
+            "records_full",
+            "Connections untouched or refused because there was no room for them",
+        ),
+        (Self::ServicesFull, "services_full", "Listeners that could not be noted and are not steered"),
+        (Self::EventsLost, "events_lost", "Events lost because the ring buffer was full"),
+        (Self::PassedDeviceBound, "passed_device_bound", "Connections untouched because bound to a device"),
     ];
 }

@@ -1,2 +1,22 @@
-//! The userspace half of sidecar.
+//! The userspace half of sidecar: configuration, the kernel half's loader, the proxy, and what can be seen of them.
+//! ARCHITECTURE.md maps the rooms and walks a connection through them.
+
+pub mod admin;
+pub mod app;
+pub mod arm;
+#[allow(unsafe_code, reason = "the room that talks to the kernel half")]
+pub mod bpf;
+pub mod cli;
+pub mod config;
+pub mod detach;
+pub mod drain;
+pub mod host;
+pub mod instance;
+pub mod iptables;
 pub mod net;
+pub mod observe;
+pub mod opaque;
+pub mod proxy;
+pub mod servers;
+pub mod session;
+pub mod upstream;

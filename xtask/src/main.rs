@@ -1,2 +1,94 @@
-//! `cargo xtask`: set-up, build, run, test and lint.
-fn main() {}
+//! `cargo xtask`: set-up, build, run, test and lint of the sidecar workspace.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a build tool reads the environment and polls the processes it starts"
+)]
+
+mod build;
+mod demo;
+mod kernels;
+mod lint;
+mod packages;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+mod toolchain;
+mod util;
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Set-up, build, run, test and lint of the sidecar workspace.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install what builds the kernel half.
+    Setup {
+        /// Also what the tests start: servers, clients and tools.
+        #[arg(long)]
+        tests: bool,
+        /// Also what `lint` needs.
+        #[arg(long)]
+        lint: bool,
+    },
+    /// Build target/release/sidecar.
+    Build,
+    /// Build, then run the demo, or `sidecar ARGS`.
+    Run {
+        /// End the demo after so many seconds rather than on Ctrl-C.
+        #[arg(long, value_name = "N", conflicts_with = "args")]
+        seconds: Option<u64>,
+        /// Arguments of `sidecar`.
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Run every test that this machine can run.
+    Test {
+        /// Boot other kernels and try the basics on each; ARGS are their versions.
+        #[arg(long)]
+        kernels: bool,
+        /// Arguments of `cargo test`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Check formatting, lints, dependencies and house rules.
+    Lint,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            util::say(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Setup { tests, lint } => {
+            setup::run()?;
+            if tests {
+                setup::tests()?;
+            }
+            if lint {
+                setup::lint()?;
+            }
+            Ok(())
+        }
+        Command::Build => build::run().map(drop),
+        Command::Run { seconds, args } => run::run(seconds, &args),
+        Command::Test { kernels: true, args } => kernels::run(&args),
+        Command::Test { kernels: false, args } => test::run(&args),
+        Command::Lint => lint::run(),
+    }
+}

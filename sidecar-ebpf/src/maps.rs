@@ -1,0 +1,113 @@
+//! All maps and load-time constants. Sizes are defaults; the loader sets those that the configuration bounds.
+//!
+//! Maps with many short-lived entries are allocated on demand: an idle instance costs little. No correctness rests
+//! on eviction: a full map refuses the next entry, and the caller counts it.
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SockHash};
+use sidecar_common::address::CidrKey;
+use sidecar_common::connection::Record;
+use sidecar_common::flow::{FlowKey, Listener, ListenerKey, NetnsCookie, Origin, Service, ServiceKey};
+use sidecar_common::option::Forward;
+use sidecar_common::settings::{PortKey, Settings};
+use sidecar_common::stats::{STATS as STAT_COUNT, Stat};
+
+/// The instance's settings.
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+/// Ports that are included or excluded; both directions can list all.
+#[map]
+pub static PORTS: HashMap<PortKey, u32> = HashMap::with_max_entries(2 * 65_536, BPF_F_NO_PREALLOC);
+
+/// Networks that are included. The value is the prefix length that matched.
+#[map]
+pub static INCLUDE: LpmTrie<CidrKey, u32> = LpmTrie::with_max_entries(16_384, 0);
+
+/// Networks that are excluded; they win.
+#[map]
+pub static EXCLUDE: LpmTrie<CidrKey, u32> = LpmTrie::with_max_entries(16_384, 0);
+
+/// The proxy's listeners that are up. What is not here is down.
+#[map]
+pub static PROXY: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(1_024, BPF_F_NO_PREALLOC);
+
+/// The same listeners as sockets, for the lookup program. Entries go by themselves when a socket closes.
+#[map]
+pub static PROXY_SOCKETS: SockHash<ListenerKey> = SockHash::with_max_entries(1_024, 0);
+
+/// What the proxy said its sockets are for, by cookie: a [`sidecar_common::flow::Role`].
+#[map]
+pub static ROLES: HashMap<u64, u32> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
+
+/// Sockets of the proxy between connect() and `TCP_CONNECT_CB`, by cookie.
+#[map]
+pub static DIALS: HashMap<u64, Forward> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Connections of armed programs, by the cookie of the program's socket. Its size is the limit of connections:
+/// connect() asks it first, and `ORIGINS` has room for all that it admits.
+#[map]
+pub static RECORDS: HashMap<u64, Record> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// The origins of the connections to the proxy and from it. Each connection has at most one entry for either.
+#[map]
+pub static ORIGINS: HashMap<FlowKey, Origin> = HashMap::with_max_entries(4 * 65_536, BPF_F_NO_PREALLOC);
+
+/// The listeners of armed programs.
+#[map]
+pub static SERVICES: HashMap<ServiceKey, Service> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Opens and closes for userspace.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+
+/// Counters, see [`Stat`].
+#[map]
+pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STAT_COUNT, 0);
+
+/// The network namespace of the lookup program, which has no helper to ask for it.
+#[unsafe(no_mangle)]
+static LOOKUP_NETNS: Global<u64> = Global::new(0);
+
+/// 1 where sock_ops and sockopt programs have `bpf_get_netns_cookie` (5.15).
+#[unsafe(no_mangle)]
+static HAS_NETNS_COOKIE: Global<u32> = Global::new(1);
+
+/// 1 where sock_ops programs may ask for the current task (6.10); see [`crate::record::program_of_caller`].
+#[unsafe(no_mangle)]
+static HAS_TASK_IN_SOCKOPS: Global<u32> = Global::new(1);
+
+/// The settings. They are always there (an array's entries exist from the start); the verifier wants the check.
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+/// See [`LOOKUP_NETNS`].
+#[inline(always)]
+pub fn lookup_netns() -> NetnsCookie {
+    LOOKUP_NETNS.load()
+}
+
+/// See [`HAS_NETNS_COOKIE`]. The verifier takes it for a constant and does not look at what it rules out.
+#[inline(always)]
+pub fn has_netns_cookie() -> bool {
+    HAS_NETNS_COOKIE.load() != 0
+}
+
+/// See [`HAS_TASK_IN_SOCKOPS`].
+#[inline(always)]
+pub fn has_task_in_sockops() -> bool {
+    HAS_TASK_IN_SOCKOPS.load() != 0
+}
+
+/// Counts. Per CPU, so no atomics.
+#[inline(always)]
+pub fn count(stat: Stat) {
+    if let Some(counter) = STATS.get_ptr_mut(stat as u32) {
+        // SAFETY: the pointer is to this CPU's own counter, and the program is not preempted by itself.
+        unsafe { *counter += 1 };
+    }
+}

@@ -1,0 +1,60 @@
+//! The connection record: who, when, and telling userspace.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
+};
+use sidecar_common::address::Endpoint;
+use sidecar_common::connection::{Event, EventKind, Record};
+use sidecar_common::flow::Program;
+use sidecar_common::settings::{Direction, Verdict};
+use sidecar_common::stats::Stat;
+
+use crate::maps::{EVENTS, count};
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// The program that makes the system call this hook runs in.
+#[inline(always)]
+pub fn program_of_caller() -> Program {
+    Program {
+        // SAFETY: a helper without arguments.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        reserved: 0,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    }
+}
+
+/// Tells userspace that a connection opened or closed.
+#[inline(always)]
+pub fn emit(kind: EventKind, record: &Record) {
+    submit(Event { kind: kind as u32, verdict: 0, record: *record });
+}
+
+/// The debug switch: tells userspace what was decided on a destination.
+#[inline(always)]
+pub fn decided(verdict: Verdict, direction: Direction, destination: Endpoint) {
+    let record = Record {
+        opened_ns: now(),
+        original_destination: destination,
+        direction: direction as u32,
+        ..Record::default()
+    };
+    submit(Event { kind: EventKind::Decision as u32, verdict: verdict as u32, record });
+}
+
+#[inline(always)]
+fn submit(event: Event) {
+    match EVENTS.reserve::<Event>(0) {
+        Some(mut entry) => {
+            entry.write(event);
+            entry.submit(0);
+        }
+        None => count(Stat::EventsLost),
+    }
+}

@@ -1,0 +1,105 @@
+//! getsockopt(): the original destination, as netfilter would answer it, and our own [`option::RECORD`].
+
+use aya_ebpf::bindings::bpf_sockopt;
+use sidecar_common::address::Endpoint;
+use sidecar_common::connection::Record;
+use sidecar_common::flow::Intent;
+use sidecar_common::option;
+
+use crate::maps::{ORIGINS, RECORDS};
+use crate::sock::{AF_INET, AF_INET6, Ends, field, netns_of_sockopt, set_field};
+
+/// include/uapi/linux/in.h and in6.h
+const SOL_IP: i32 = 0;
+const SOL_IPV6: i32 = 41;
+/// include/uapi/linux/netfilter_ipv4.h; `IP6T_SO_ORIGINAL_DST` is the same number.
+const SO_ORIGINAL_DST: i32 = 80;
+/// What the hook sees of a buffer at most (Documentation/bpf/prog_cgroup_sockopt.rst).
+pub const PAGE_SIZE: i32 = 4096;
+
+/// struct sockaddr_in (ip(7)), as words in network order.
+type SockaddrIn = [u32; 4];
+/// struct sockaddr_in6 (ipv6(7)), as words in network order.
+type SockaddrIn6 = [u32; 7];
+
+/// Answers what is ours to answer.
+#[inline(always)]
+pub fn answer(ctx: *mut bpf_sockopt) {
+    let (level, name) = (field!(ctx, level), field!(ctx, optname));
+    match (level, name) {
+        (SOL_IP, SO_ORIGINAL_DST) => {
+            if let Some(d) = original_destination(ctx).filter(|d| d.ip.is_v4()) {
+                reply::<SockaddrIn>(ctx, [head(AF_INET, d.port), d.ip.0[3], 0, 0]);
+            }
+        }
+        (SOL_IPV6, SO_ORIGINAL_DST) => {
+            if let Some(d) = original_destination(ctx).filter(|d| !d.ip.is_v4()) {
+                let ip = d.ip.0;
+                reply::<SockaddrIn6>(ctx, [head(AF_INET6, d.port), 0, ip[0], ip[1], ip[2], ip[3], 0]);
+            }
+        }
+        (option::LEVEL, option::RECORD) => {
+            if let Some(record) = record(ctx) {
+                reply::<Record>(ctx, record);
+            }
+        }
+        _ => leave_large_buffers(ctx),
+    }
+}
+
+/// A buffer over a page reaches the hook cut off; with `optlen` 0 the kernel takes its own answer instead.
+#[inline(always)]
+pub fn leave_large_buffers(ctx: *mut bpf_sockopt) {
+    if field!(ctx, optlen) > PAGE_SIZE {
+        set_field!(ctx, 0, optlen);
+    }
+}
+
+#[inline(always)]
+fn original_destination(ctx: *mut bpf_sockopt) -> Option<Endpoint> {
+    // SAFETY: `sk` is a context field; `of_sock` handles a null one.
+    let ends = Ends::of_sock(unsafe { (*ctx).__bindgen_anon_1.sk })?;
+    // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
+    let origin = unsafe { ORIGINS.get(ends.accepted(netns_of_sockopt(ctx))) }?;
+    (origin.intent == Intent::Captured as u32).then_some(origin.address)
+}
+
+/// Asked of a socket that the proxy accepted: the record of the program that dialled. Asked of one that it
+/// connected: that of the program that accepted.
+#[inline(always)]
+fn record(ctx: *mut bpf_sockopt) -> Option<Record> {
+    // SAFETY: as in `original_destination`.
+    let ends = Ends::of_sock(unsafe { (*ctx).__bindgen_anon_1.sk })?;
+    let netns = netns_of_sockopt(ctx);
+    // SAFETY: as in `original_destination`.
+    let cookie = match unsafe { ORIGINS.get(ends.accepted(netns)) } {
+        Some(origin) if origin.intent == Intent::Captured as u32 => origin.id,
+        // SAFETY: as in `original_destination`.
+        _ => unsafe { ORIGINS.get(ends.dialled(netns)) }?.accepted,
+    };
+    // SAFETY: as in `original_destination`.
+    unsafe { RECORDS.get(cookie) }.copied()
+}
+
+/// The first word of a socket address: the family in host order, the port in network order.
+#[inline(always)]
+fn head(family: u32, port: u16) -> u32 {
+    let [f0, f1] = (family as u16).to_ne_bytes();
+    let [p0, p1] = port.to_be_bytes();
+    u32::from_ne_bytes([f0, f1, p0, p1])
+}
+
+/// Writes the answer if the caller's buffer holds it, and turns the kernel's refusal into success.
+#[inline(always)]
+fn reply<T: Copy>(ctx: *mut bpf_sockopt, value: T) {
+    // SAFETY: these are context fields.
+    let (start, end) = unsafe { ((*ctx).__bindgen_anon_2.optval, (*ctx).__bindgen_anon_3.optval_end) };
+    let size = core::mem::size_of::<T>();
+    if start as usize + size > end as usize {
+        return;
+    }
+    // SAFETY: the buffer holds `size` bytes, which the verifier has seen checked.
+    unsafe { core::ptr::write_unaligned(start.cast::<T>(), value) };
+    set_field!(ctx, size as i32, optlen);
+    set_field!(ctx, 0, retval);
+}

@@ -1,0 +1,260 @@
+//! A proxy with the servers around it: bound, then serving, then finished. `sidecar run` and `sidecar proxy` share it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::admin::endpoints::{AdminState, ControlCommand};
+use crate::admin::readiness::{Condition, Readiness};
+use crate::arm::Armed;
+use crate::bpf::BpfError;
+use crate::bpf::events::Events;
+use crate::bpf::maps::Meters;
+use crate::cli::signals::Signals;
+use crate::config::{Config, LogFormat, Ports};
+use crate::drain::Drain;
+use crate::host::cgroup::Hierarchy;
+use crate::net::listen::ListenError;
+use crate::observe::access_log::{AccessLog, Format, OpenError};
+use crate::observe::log::LogLevel;
+use crate::observe::metrics::{BpfCounter, BpfSample, BpfStats, MapUse, Metrics};
+use crate::observe::programs::CgroupNames;
+use crate::observe::table::{ConnectionTable, KernelEvent};
+use crate::proxy::Bound;
+use crate::servers::{PortsInUse, Servers};
+
+/// How many commands of the admin service may wait.
+const CONTROL_QUEUE: usize = 4;
+/// How often what lost its other half is looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Bound to its ports, not serving yet.
+pub struct App {
+    bound: Bound,
+    servers: Servers,
+    table: ConnectionTable,
+    metrics: Metrics,
+    cgroups: CgroupNames,
+    events: Option<Events>,
+}
+
+/// Serving.
+pub struct Running {
+    drain: Drain,
+    drain_time: Duration,
+    readiness: Readiness,
+    listening: JoinHandle<()>,
+    /// Ends with this.
+    servers: JoinSet<()>,
+    control: tokio::sync::Mutex<mpsc::Receiver<ControlCommand>>,
+    access_log: Option<AccessLog>,
+}
+
+/// What could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The access log.
+    #[error(transparent)]
+    AccessLog(#[from] OpenError),
+    /// The kernel half.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+}
+
+/// The counters of the kernel half, for metrics.
+struct KernelStats(Mutex<Meters>);
+
+// === impl App ===
+
+impl App {
+    /// Binds all ports; what connects waits.
+    pub fn bind(
+        config: &Config,
+        ports: Ports,
+        instance: &str,
+        hierarchy: Option<&Hierarchy>,
+    ) -> Result<Self, AppError> {
+        let table = ConnectionTable::new(instance.to_owned(), config.limits.max_connections);
+        let metrics = Metrics::new(table.clone());
+        metrics.config_accepted();
+        Ok(Self {
+            servers: Servers::bind(config, ports)?,
+            bound: Bound::bind(config, ports)?,
+            table,
+            metrics,
+            cgroups: CgroupNames::new(hierarchy.map(|hierarchy| hierarchy.root.clone())),
+            events: None,
+        })
+    }
+
+    /// Joins in what the kernel half tells. Needs the privilege to read its maps.
+    pub fn observe(&mut self, armed: &mut Armed) -> Result<(), AppError> {
+        self.events = Some(armed.kernel.events()?);
+        self.metrics.add_bpf(Arc::new(KernelStats(Mutex::new(armed.kernel.meters()?))));
+        Ok(())
+    }
+
+    /// Finds cgroups by number.
+    pub fn cgroups(&self) -> &CgroupNames {
+        &self.cgroups
+    }
+
+    /// The ports it is bound to.
+    pub fn ports(&self) -> PortsInUse {
+        PortsInUse {
+            outbound: self.bound.outbound_port,
+            inbound: self.bound.inbound_port,
+            ..self.servers.ports()
+        }
+    }
+
+    /// Serves. `directory`: where the control socket is made.
+    pub fn serve(
+        self,
+        config: &Config,
+        log_level: LogLevel,
+        directory: Option<&Path>,
+    ) -> Result<Running, AppError> {
+        let access_log = match config.access_log.format {
+            LogFormat::Off => None,
+            LogFormat::Json => Some(AccessLog::open(Format::Json, &config.access_log.path)?),
+            LogFormat::Text => Some(AccessLog::open(Format::Text, &config.access_log.path)?),
+        };
+        if let Some(log) = &access_log {
+            self.table.log_to(log.clone());
+        }
+        let (control_in, control) = mpsc::channel(CONTROL_QUEUE);
+        let dump = serde_json::to_value(config).unwrap_or_default();
+        let state = AdminState {
+            table: self.table.clone(),
+            config_json: Arc::new(move || dump.clone()),
+            log_level,
+            control: control_in,
+        };
+        let readiness =
+            Readiness::new(&[Condition::ConfigLoaded, Condition::ListenersBound, Condition::Armed]);
+        let mut servers = self.servers.serve(&state, self.metrics.clone(), readiness.clone(), directory);
+        servers.spawn(sweep(self.table.clone()));
+        if let Some(events) = self.events {
+            servers.spawn(join_events(events, self.table.clone(), self.cgroups.clone()));
+        }
+        let drain = Drain::new(u32::try_from(config.limits.max_connections).unwrap_or(u32::MAX));
+        let listening = {
+            let (config, table, drain, cgroups) = (config.clone(), self.table, drain.clone(), self.cgroups);
+            tokio::spawn(async move { self.bound.serve(&config, table, drain, cgroups).await })
+        };
+        readiness.met(Condition::ConfigLoaded);
+        readiness.met(Condition::ListenersBound);
+        readiness.met(Condition::Armed);
+        let drain_time = config.timeouts.drain;
+        Ok(Running { drain, drain_time, readiness, listening, servers, control: control.into(), access_log })
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Resolves when a signal or the admin service asks this process to end.
+    pub async fn until_told(&self, signals: &mut Signals) {
+        tokio::select! {
+            () = signals.end() => {}
+            () = self.told_to_quit() => {}
+        }
+    }
+
+    /// Resolves when the admin service asks this process to end; drains when it asks for that. Cancel safe.
+    pub async fn told_to_quit(&self) {
+        let mut control = self.control.lock().await;
+        loop {
+            match control.recv().await {
+                Some(ControlCommand::Drain) => self.start_drain(),
+                Some(ControlCommand::Quit) => return,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The application has ended: no answer to it is worth waiting for.
+    pub fn application_gone(&self) {
+        self.drain.application_gone();
+    }
+
+    /// How long connections have to end by themselves.
+    pub fn drain_time(&self) -> Duration {
+        self.drain_time
+    }
+
+    /// Takes no new connections, waits for those that are open at most as long as `grace`, and ends.
+    pub async fn finish(mut self, grace: Duration) {
+        self.start_drain();
+        // What waits in the listeners' queues is accepted before they close.
+        if let Err(error) = (&mut self.listening).await {
+            tracing::error!(%error, "the listeners ended");
+        }
+        self.drain.finish(grace).await;
+        if let Some(log) = &self.access_log {
+            log.flush().await;
+        }
+        self.servers.shutdown().await;
+    }
+
+    fn start_drain(&self) {
+        self.readiness.drain();
+        self.drain.start();
+    }
+}
+
+// === impl KernelStats ===
+
+impl BpfStats for KernelStats {
+    fn stats(&self) -> BpfSample {
+        let meters = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let counters = meters.counters().into_iter();
+        BpfSample {
+            armed: true,
+            counters: counters.map(|(name, help, value)| BpfCounter { name, help, value }).collect(),
+            maps: meters
+                .fills()
+                .into_iter()
+                .map(|fill| MapUse { map: fill.map, entries: fill.entries, capacity: fill.capacity })
+                .collect(),
+        }
+    }
+}
+
+async fn sweep(table: ConnectionTable) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tick.tick().await;
+        table.sweep(Instant::now());
+    }
+}
+
+/// Hands the kernel half's events to the table.
+async fn join_events(mut events: Events, table: ConnectionTable, cgroups: CgroupNames) {
+    loop {
+        let taken = events
+            .next(|event| {
+                let pid = event.record.program.pid;
+                match KernelEvent::from_ring(event, |id| cgroups.path(id, pid)) {
+                    Some(event) => table.kernel_event(event),
+                    None => tracing::trace!(
+                        target: "sidecar::decisions",
+                        verdict = event.verdict,
+                        destination = %std::net::SocketAddr::from(event.record.original_destination),
+                    ),
+                }
+            })
+            .await;
+        if let Err(error) = taken {
+            tracing::error!(%error, "the kernel half's events are lost from here on");
+            return;
+        }
+    }
+}

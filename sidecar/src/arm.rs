@@ -1,0 +1,205 @@
+//! Arming: from a configuration to an attached kernel half, in an order that never sends a connection to nobody.
+
+use std::fs::File;
+use std::io;
+
+use ipnet::IpNet;
+use sidecar_common::settings::{self, NO_UID, Settings, flag};
+
+use crate::bpf::attach::{Attachments, ProgramName};
+use crate::bpf::maps::Selection;
+use crate::bpf::pins::{self, PinDirectory};
+use crate::bpf::{BpfError, Kernel, loader};
+use crate::config::{Config, Interception, OnProxyDown};
+use crate::host::cgroup::{CgroupPath, Hierarchy};
+use crate::instance::Instance;
+use crate::iptables;
+use crate::net::sys;
+use crate::servers::PortsInUse;
+
+/// The most connections that a kernel half is sized for; more entries would only cost lookup time.
+const MAX_CONNECTIONS: usize = 1 << 20;
+
+/// How the proxy's own sockets are told from those of programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exemption {
+    /// By the proxy's cgroup: `sidecar run`, which makes one for it.
+    Cgroup(u64),
+    /// By user, and by mark for proxies that set one: a Pod, whose containers' cgroups are not known beforehand.
+    /// The ports are those on which an unmodified proxy listens, which does not say what it is.
+    User {
+        /// The proxy's uid.
+        uid: u32,
+        /// The mark of its connections; 0: none.
+        mark: u32,
+        /// Its outbound and inbound port.
+        ports: [u16; 2],
+    },
+}
+
+/// A kernel half, loaded, and what of it is attached.
+pub struct Armed {
+    /// Its maps.
+    pub kernel: Kernel,
+    attachments: Attachments,
+}
+
+/// What could not be armed.
+#[derive(Debug, thiserror::Error)]
+pub enum ArmError {
+    /// The kernel half.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    /// `onProxyDown: closed` cannot be kept.
+    #[error("onProxyDown: closed asks for pinned programs, which outlive the proxy: {0}")]
+    NotPinned(#[source] BpfError),
+    /// The network namespace.
+    #[error("network namespace: {0}")]
+    Netns(#[from] io::Error),
+    /// The instance's state.
+    #[error(transparent)]
+    Instance(#[from] crate::instance::InstanceError),
+}
+
+// === impl Armed ===
+
+impl Armed {
+    /// Loads the programs and sets the lists; attaches nothing.
+    pub fn load(config: &Config, exemption: Exemption, instance: &mut Instance) -> Result<Self, ArmError> {
+        let limit = config.limits.max_connections.clamp(1, MAX_CONNECTIONS);
+        let mut kernel = loader::load(sys::netns_cookie()?, u32::try_from(limit).unwrap_or(u32::MAX))?;
+        for missing in kernel.features.degradations() {
+            tracing::info!("this kernel has {missing}");
+        }
+        let pins = pin_directory(config, instance)?;
+        let interception = &config.interception;
+        kernel.select(settings::Direction::Outbound, &outbound(interception))?;
+        kernel.select(settings::Direction::Inbound, &inbound(interception))?;
+        kernel.configure(settings_of(interception, exemption))?;
+        Ok(Self { kernel, attachments: Attachments::new(pins) })
+    }
+
+    /// Attaches programs to a cgroup, and writes down that they are.
+    pub fn cgroup(
+        &mut self,
+        programs: &[ProgramName],
+        hierarchy: &Hierarchy,
+        cgroup: &CgroupPath,
+        instance: &mut Instance,
+    ) -> Result<(), ArmError> {
+        self.attachments.cgroup(&mut self.kernel, programs, &hierarchy.directory(cgroup))?;
+        self.write_down(instance)
+    }
+
+    /// Steers inbound connections of this thread's network namespace, and writes down that they are.
+    pub fn netns(&mut self, instance: &mut Instance) -> Result<(), ArmError> {
+        let netns = File::open("/proc/thread-self/ns/net")?;
+        self.attachments.netns(&mut self.kernel, &netns)?;
+        self.write_down(instance)
+    }
+
+    fn write_down(&self, instance: &mut Instance) -> Result<(), ArmError> {
+        instance.state.links = self.attachments.link_ids();
+        Ok(instance.save()?)
+    }
+}
+
+/// Written down before it is made. Without one, links end with this process.
+fn pin_directory(config: &Config, instance: &mut Instance) -> Result<Option<std::path::PathBuf>, ArmError> {
+    match pins::create(instance.state.name.as_str(), instance.directory()) {
+        Ok(PinDirectory { path, mounted }) => {
+            instance.state.pins = Some(path.clone());
+            instance.state.pins_mounted = mounted;
+            instance.save()?;
+            Ok(Some(path))
+        }
+        Err(error) if config.interception.on_proxy_down == OnProxyDown::Closed => {
+            Err(ArmError::NotPinned(error))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "nothing is pinned: the programs go with this process");
+            Ok(None)
+        }
+    }
+}
+
+fn settings_of(interception: &Interception, exemption: Exemption) -> Settings {
+    let mut flags = 0;
+    let mut set = |condition: bool, flag: u32| flags |= if condition { flag } else { 0 };
+    set(interception.outbound.capture_loopback, flag::CAPTURE_LOOPBACK);
+    set(interception.on_proxy_down == OnProxyDown::Closed, flag::FAIL_CLOSED);
+    set(!interception.outbound.include_ports.is_empty(), flag::OUTBOUND_INCLUDE_PORTS);
+    set(!interception.inbound.include_ports.is_empty(), flag::INBOUND_INCLUDE_PORTS);
+    set(!is_everything(&interception.outbound.include_cidrs), flag::OUTBOUND_INCLUDE_CIDRS);
+    set(!is_everything(&interception.inbound.include_cidrs), flag::INBOUND_INCLUDE_CIDRS);
+    set(tracing::enabled!(target: "sidecar::decisions", tracing::Level::TRACE), flag::TRACE);
+    let none = Settings { flags, exempt_uid: NO_UID, ..Settings::default() };
+    match exemption {
+        Exemption::Cgroup(id) => Settings { exempt_cgroup: id, ..none },
+        Exemption::User { uid, mark, ports: [outbound_port, inbound_port] } => {
+            Settings { exempt_uid: uid, exempt_mark: mark, outbound_port, inbound_port, ..none }
+        }
+    }
+}
+
+fn outbound(interception: &Interception) -> Selection {
+    let from = &interception.outbound;
+    Selection {
+        include_ports: from.include_ports.clone(),
+        exclude_ports: from.exclude_ports.clone(),
+        include_networks: from.include_cidrs.clone(),
+        exclude_networks: from.exclude_cidrs.clone(),
+    }
+}
+
+fn inbound(interception: &Interception) -> Selection {
+    let from = &interception.inbound;
+    Selection {
+        include_ports: from.include_ports.clone(),
+        exclude_ports: from.exclude_ports.clone(),
+        include_networks: from.include_cidrs.clone(),
+        exclude_networks: from.exclude_cidrs.clone(),
+    }
+}
+
+/// The rules of `interception: iptables`. `inbound`: whether inbound connections are captured at all.
+pub fn rules(
+    config: &Config,
+    instance: &str,
+    ports: &PortsInUse,
+    exempt: iptables::Exempt,
+    scope: Option<String>,
+    inbound: bool,
+) -> iptables::Spec {
+    let Interception { outbound: from, inbound: to, .. } = &config.interception;
+    let own = [ports.admin, ports.metrics, ports.health];
+    iptables::Spec {
+        instance: instance.to_owned(),
+        outbound_port: ports.outbound,
+        inbound_port: inbound.then_some(ports.inbound),
+        exempt,
+        scope,
+        capture_loopback: from.capture_loopback,
+        include_cidrs: if is_everything(&from.include_cidrs) {
+            Vec::new()
+        } else {
+            from.include_cidrs.clone()
+        },
+        exclude_cidrs: from.exclude_cidrs.clone(),
+        include_outbound_ports: from.include_ports.clone(),
+        exclude_outbound_ports: from.exclude_ports.clone(),
+        include_inbound_ports: to.include_ports.clone(),
+        exclude_inbound_ports: to.exclude_ports.iter().copied().chain(own).collect(),
+    }
+}
+
+/// All of IPv4 and all of IPv6.
+fn is_everything(networks: &[IpNet]) -> bool {
+    let all = |v4: bool| networks.iter().any(|net| net.prefix_len() == 0 && net.addr().is_ipv4() == v4);
+    all(true) && all(false)
+}
+
+/// What `Armed` attaches to a cgroup that holds programs only, or the proxy as well.
+pub fn programs_for(holds_proxy: bool) -> &'static [ProgramName] {
+    if holds_proxy { &ProgramName::OF_BOTH } else { &ProgramName::OF_PROGRAMS }
+}

@@ -1,0 +1,119 @@
+//! Loading programs and maps into the kernel, with what this kernel has.
+
+use std::path::Path;
+
+use aya::programs::{CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError, SkLookup, SockOps};
+use aya::{Ebpf, EbpfLoader};
+use sidecar_common::flow::NetnsCookie;
+
+use super::BpfError;
+use super::attach::ProgramName;
+
+/// The kernel half, as built by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidecar-ebpf"));
+
+/// Loaded programs and maps, attached to nothing yet.
+pub struct Kernel {
+    pub(super) ebpf: Ebpf,
+    /// What this kernel lacks.
+    pub features: Features,
+    /// The bounds of `RECORDS` and `ORIGINS`.
+    pub(super) capacities: [u32; 2],
+}
+
+/// What older kernels lack. Each is tried by loading with it, so no version number is trusted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Features {
+    /// sock_ops and sockopt programs can tell network namespaces apart (5.15).
+    pub netns_cookie: bool,
+    /// The program behind a listener is known from its listen() on (6.10), not only from its first accept().
+    pub program_at_listen: bool,
+}
+
+/// From what every kernel that we know has, to the least that we ask for.
+const CANDIDATES: [Features; 3] = [
+    Features { netns_cookie: true, program_at_listen: true },
+    Features { netns_cookie: true, program_at_listen: false },
+    Features { netns_cookie: false, program_at_listen: false },
+];
+
+/// The entries of `ORIGINS` for each connection: its own, the one that the proxy makes for it, and as many again for
+/// sockets that outlive theirs.
+const ORIGINS_PER_CONNECTION: u32 = 4;
+
+impl Features {
+    /// What is missing, in words; empty when nothing is.
+    pub fn degradations(self) -> Vec<&'static str> {
+        let mut missing = Vec::new();
+        if !self.netns_cookie {
+            missing.push("no network namespace cookies (Linux 5.15): arm one network namespace per instance");
+        }
+        if !self.program_at_listen {
+            missing
+                .push("no task in sock_ops (Linux 6.10): a server's pid is known from its first accept() on");
+        }
+        missing
+    }
+}
+
+/// Loads all programs. `netns` is the network namespace whose inbound connections will be steered, and
+/// `max_connections` the bound of connection records.
+pub fn load(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError> {
+    let mut refused = None;
+    for features in CANDIDATES {
+        match load_with(features, netns, max_connections) {
+            Ok(ebpf) => {
+                let capacities = [max_connections, origins_for(max_connections)];
+                return Ok(Kernel { ebpf, features, capacities });
+            }
+            // Without privilege no candidate is better.
+            Err(error @ BpfError::NotPermitted { .. }) => return Err(error),
+            // The first refusal is the one that says what is wrong on a kernel that has it all.
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused.unwrap_or_else(|| BpfError::Load { reason: "no candidate".to_owned() }))
+}
+
+fn load_with(features: Features, netns: NetnsCookie, max_connections: u32) -> Result<Ebpf, BpfError> {
+    let netns = if features.netns_cookie { netns } else { 0 };
+    let (netns_cookie, task) = (u32::from(features.netns_cookie), u32::from(features.program_at_listen));
+    let mut ebpf = EbpfLoader::new()
+        .override_global("LOOKUP_NETNS", &netns, true)
+        .override_global("HAS_NETNS_COOKIE", &netns_cookie, true)
+        .override_global("HAS_TASK_IN_SOCKOPS", &task, true)
+        .map_max_entries("RECORDS", max_connections)
+        .map_max_entries("DIALS", max_connections)
+        .map_max_entries("ORIGINS", origins_for(max_connections))
+        .load(OBJECT)
+        .map_err(|error| BpfError::load("create its maps", &error))?;
+    for name in ProgramName::ALL {
+        let program = ebpf
+            .program_mut(name.symbol())
+            .ok_or_else(|| BpfError::Load { reason: format!("{} is not in the object", name.symbol()) })?;
+        load_program(program).map_err(|error| BpfError::load(&format!("load {}", name.symbol()), &error))?;
+    }
+    Ok(ebpf)
+}
+
+fn origins_for(max_connections: u32) -> u32 {
+    max_connections.saturating_mul(ORIGINS_PER_CONNECTION)
+}
+
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSockAddr(program) => CgroupSockAddr::load(program),
+        Program::CgroupSockopt(program) => CgroupSockopt::load(program),
+        Program::CgroupSock(program) => CgroupSock::load(program),
+        Program::SockOps(program) => SockOps::load(program),
+        Program::SkLookup(program) => SkLookup::load(program),
+        other => Err(ProgramError::UnexpectedProgramType).inspect_err(|_| {
+            tracing::error!(kind = ?other.prog_type(), "the object holds a program of an unknown kind");
+        }),
+    }
+}
+
+/// True when the running kernel describes its types, which newer features ask for.
+pub fn has_btf() -> bool {
+    Path::new("/sys/kernel/btf/vmlinux").exists()
+}

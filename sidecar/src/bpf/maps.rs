@@ -1,0 +1,157 @@
+//! Typed handles on the maps: settings in, counters out. No policy.
+
+use std::net::SocketAddr;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
+use ipnet::IpNet;
+use sidecar_common::address::{CidrKey, Ip};
+use sidecar_common::connection::Record;
+use sidecar_common::flow::{FlowKey, NetnsCookie, Origin, Program, Service, ServiceKey};
+use sidecar_common::settings::{Direction, PortKey, Settings, port_rule};
+use sidecar_common::stats::Stat;
+
+use super::{BpfError, Kernel};
+
+/// The lists of one direction.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Ports that are included; empty: all.
+    pub include_ports: Vec<u16>,
+    /// Ports that are excluded; they win.
+    pub exclude_ports: Vec<u16>,
+    /// Networks that are included.
+    pub include_networks: Vec<IpNet>,
+    /// Networks that are excluded; they win.
+    pub exclude_networks: Vec<IpNet>,
+}
+
+/// A map's fill.
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
+    /// Its name.
+    pub map: &'static str,
+    /// Its entries now.
+    pub entries: u64,
+    /// Its bound.
+    pub capacity: u64,
+}
+
+/// Reads counters and fills; keeps its own handles, so that it can live apart from [`Kernel`].
+pub struct Meters {
+    stats: PerCpuArray<MapData, u64>,
+    records: HashMap<MapData, u64, Record>,
+    origins: HashMap<MapData, FlowKey, Origin>,
+    capacities: [u64; 2],
+}
+
+impl Kernel {
+    /// Sets what the programs decide by.
+    pub fn configure(&mut self, settings: Settings) -> Result<(), BpfError> {
+        let mut map: Array<_, Settings> = typed(&mut self.ebpf, "SETTINGS")?;
+        map.set(0, settings, 0).map_err(|error| failed("SETTINGS", &error))
+    }
+
+    /// Writes the lists of one direction. Called before anything is attached.
+    pub fn select(&mut self, direction: Direction, selection: &Selection) -> Result<(), BpfError> {
+        let mut ports: HashMap<_, PortKey, u32> = typed(&mut self.ebpf, "PORTS")?;
+        let rules =
+            [(&selection.include_ports, port_rule::INCLUDE), (&selection.exclude_ports, port_rule::EXCLUDE)];
+        for (list, rule) in rules {
+            for &port in list {
+                let key = PortKey { direction: direction as u16, port };
+                let value = ports.get(&key, 0).unwrap_or(0) | rule;
+                ports.insert(key, value, 0).map_err(|error| failed("PORTS", &error))?;
+            }
+        }
+        for (name, networks) in
+            [("INCLUDE", &selection.include_networks), ("EXCLUDE", &selection.exclude_networks)]
+        {
+            let mut trie: LpmTrie<_, CidrKey, u32> = typed(&mut self.ebpf, name)?;
+            for network in networks {
+                let (key, bits) = cidr_key(direction, network);
+                trie.insert(&key, bits, 0).map_err(|error| failed(name, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks a listener that was there before us as one of an armed program.
+    pub fn seed_service(
+        &mut self,
+        netns: NetnsCookie,
+        address: SocketAddr,
+        program: Program,
+    ) -> Result<(), BpfError> {
+        let netns = if self.features.netns_cookie { netns } else { 0 };
+        let mut services: HashMap<_, ServiceKey, Service> = typed(&mut self.ebpf, "SERVICES")?;
+        let key = ServiceKey { netns, endpoint: address.into() };
+        let listeners = services.get(&key, 0).map_or(0, |service| service.listeners) + 1;
+        services.insert(key, Service { listeners, program }, 0).map_err(|error| failed("SERVICES", &error))
+    }
+
+    /// Takes the counters. Can be done once.
+    pub fn meters(&mut self) -> Result<Meters, BpfError> {
+        let capacities = self.capacities.map(u64::from);
+        Ok(Meters {
+            capacities,
+            stats: taken(&mut self.ebpf, "STATS")?,
+            records: taken(&mut self.ebpf, "RECORDS")?,
+            origins: taken(&mut self.ebpf, "ORIGINS")?,
+        })
+    }
+}
+
+impl Meters {
+    /// All counters by name.
+    pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let value = |stat: Stat| self.stats.get(&(stat as u32), 0).map_or(0, |per_cpu| per_cpu.iter().sum());
+        Stat::ALL.iter().map(|(stat, name, help)| (*name, *help, value(*stat))).collect()
+    }
+
+    /// How full the maps are that can fill up.
+    pub fn fills(&self) -> [Fill; 2] {
+        let fill = |map, entries: usize, capacity| Fill { map, entries: entries as u64, capacity };
+        let [records, origins] = self.capacities;
+        [
+            fill("RECORDS", self.records.keys().count(), records),
+            fill("ORIGINS", self.origins.keys().count(), origins),
+        ]
+    }
+}
+
+/// The key of a network, and its prefix length, which is also its value.
+fn cidr_key(direction: Direction, network: &IpNet) -> (Key<CidrKey>, u32) {
+    let mapped = if network.addr().is_ipv4() { 96 } else { 0 };
+    let bits = 32 + mapped + u32::from(network.prefix_len());
+    let key = CidrKey { direction: direction as u32, ip: Ip::from(network.network()) };
+    (Key::new(bits, key), bits)
+}
+
+fn typed<'a, M>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<M, BpfError>
+where
+    M: TryFrom<&'a mut Map, Error = MapError>,
+{
+    let map = ebpf
+        .map_mut(name)
+        .ok_or_else(|| BpfError::Map { map: name, reason: "not in the object".to_owned() })?;
+    map.try_into().map_err(|error| failed(name, &error))
+}
+
+fn taken<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, BpfError> {
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(|| BpfError::Map { map: name, reason: "not in the object, or taken".to_owned() })?;
+    map.try_into().map_err(|error| failed(name, &error))
+}
+
+fn failed(map: &'static str, error: &MapError) -> BpfError {
+    let reason = match error {
+        MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
+            "full: shorten the list".to_owned()
+        }
+        other => other.to_string(),
+    };
+    BpfError::Map { map, reason }
+}

@@ -1,0 +1,82 @@
+//! Where links are pinned: a directory on a bpffs.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::BpfError;
+
+/// A directory for pins, and whether we mounted the file system that holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PinDirectory {
+    /// The directory.
+    pub path: PathBuf,
+    /// It is the root of a bpffs of this instance's own.
+    pub mounted: bool,
+}
+
+/// Makes the directory: below a bpffs that is there, or else on one of our own, mounted in the instance's directory.
+/// A bpffs of our own is only seen in this mount namespace, and goes with it.
+pub fn create(instance: &str, instance_directory: &Path) -> Result<PinDirectory, BpfError> {
+    let file_error = |operation: &'static str, path: &Path, source: io::Error| BpfError::File {
+        operation,
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(bpffs) = mounted_bpffs() {
+        let path = bpffs.join("sidecar").join(instance);
+        fs::create_dir_all(&path).map_err(|e| file_error("create the pin directory", &path, e))?;
+        return Ok(PinDirectory { path, mounted: false });
+    }
+    let path = instance_directory.join("bpf");
+    fs::create_dir_all(&path).map_err(|e| file_error("create the mount point", &path, e))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("bpf"), &path, Some("bpf"), flags, Some("mode=0700"))
+        .map_err(|errno| file_error("mount bpffs on", &path, errno.into()))?;
+    Ok(PinDirectory { path, mounted: true })
+}
+
+/// Removes a pin directory with all that is pinned in it. Fine when it is gone.
+pub fn remove(directory: &PinDirectory) -> Result<(), BpfError> {
+    let path = &directory.path;
+    let result = if directory.mounted {
+        match umount2(path, MntFlags::MNT_DETACH) {
+            // EINVAL: not a mount point in this mount namespace.
+            Ok(()) | Err(nix::errno::Errno::ENOENT | nix::errno::Errno::EINVAL) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+        .and_then(|()| gone(fs::remove_dir(path)))
+    } else {
+        gone(fs::remove_dir_all(path)).map(|()| {
+            // Ours when it is empty; another instance may be in it.
+            if let Some(parent) = path.parent() {
+                let _ = fs::remove_dir(parent);
+            }
+        })
+    };
+    result.map_err(|source| BpfError::File { operation: "remove the pins in", path: path.clone(), source })
+}
+
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The first mounted bpffs, the usual place first.
+fn mounted_bpffs() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mut found: Vec<PathBuf> =
+        crate::host::mounts::of_type(&mounts, "bpf").map(|mount| mount.point).collect();
+    // A private one of another instance is not a place for ours.
+    found.retain(|point| !point.starts_with("/run/sidecar"));
+    let usual = Path::new("/sys/fs/bpf");
+    found
+        .iter()
+        .position(|point| point == usual)
+        .map(|i| found.swap_remove(i))
+        .or_else(|| found.into_iter().next())
+}

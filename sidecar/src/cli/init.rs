@@ -1,0 +1,125 @@
+//! `sidecar init`: arm a Pod and exit; what is armed stays until `sidecar detach`.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::proxy::with_defaults;
+use crate::arm::{self, Armed, Exemption, programs_for};
+use crate::config::{Config, Mode, Ports};
+use crate::detach::undo;
+use crate::host::cgroup::{CgroupPath, Hierarchy};
+use crate::host::seed;
+use crate::instance::{Instance, InstanceName, Owner, RUN_DIRECTORY};
+use crate::iptables;
+use crate::servers::PortsInUse;
+
+/// The proxy's user in a Pod, as Istio's.
+const PROXY_UID: u32 = 1337;
+
+/// `sidecar init`
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The configuration: a file, or a directory of files
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The name by which `connections` and `detach` know this instance
+    #[arg(long, default_value = "pod")]
+    name: InstanceName,
+    /// The cgroup to arm, which holds the application and the proxy; by default the one above this process's own,
+    /// which in a Pod is the Pod's
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// The user that the proxy runs as; its connections are exempt
+    #[arg(long, default_value_t = PROXY_UID)]
+    uid: u32,
+    /// Connections with this mark are exempt as well, for a proxy that sets one
+    #[arg(long, default_value_t = 0)]
+    mark: u32,
+}
+
+/// Arms; leaves nothing behind when that fails.
+pub fn run(args: &Args) -> anyhow::Result<u8> {
+    let config = super::load(args.config.as_deref())?;
+    let mut instance = Instance::claim(Path::new(RUN_DIRECTORY), args.name.clone(), Owner::Nobody)?;
+    match arm(args, &config, &mut instance) {
+        Ok(()) => {
+            instance.stay();
+            Ok(super::DONE)
+        }
+        Err(error) => {
+            // The directory goes with the guard.
+            let _ = undo(instance.directory(), &instance.state);
+            Err(error)
+        }
+    }
+}
+
+fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<()> {
+    // The proxy puts its control socket there.
+    chown(instance.directory(), Some(args.uid), None)
+        .context("give the instance's directory to the proxy")?;
+    instance.state.netns = seed::own_netns().unwrap_or_default();
+    let own = in_use(with_defaults(config.ports));
+    match config.interception.mode {
+        Mode::Ebpf => {
+            let hierarchy = Hierarchy::find(&instance.directory().join("cgroup"))?;
+            let cgroup = match &args.cgroup {
+                Some(path) => hierarchy.named(path)?,
+                None => above(&hierarchy)?,
+            };
+            let exemption =
+                Exemption::User { uid: args.uid, mark: args.mark, ports: [own.outbound, own.inbound] };
+            let mut armed = Armed::load(&without_own_ports(config), exemption, instance)?;
+            anyhow::ensure!(
+                instance.state.pins.is_some(),
+                "what is armed cannot outlive this command without bpffs"
+            );
+            armed.cgroup(programs_for(true), &hierarchy, &cgroup, instance)?;
+            let netns = crate::net::sys::netns_cookie()?;
+            for found in seed::listeners(&hierarchy.directory(&cgroup), Path::new("")) {
+                armed.kernel.seed_service(netns, found.address, found.program)?;
+            }
+            armed.netns(instance)?;
+        }
+        Mode::Iptables => {
+            instance.state.iptables = true;
+            instance.save()?;
+            let exempt = iptables::Exempt::Uid(args.uid);
+            let rules = iptables::install(&arm::rules(config, args.name.as_str(), &own, exempt, None, true))?;
+            rules.leave();
+        }
+        Mode::None => {}
+    }
+    instance.save()?;
+    fs::set_permissions(instance.directory(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Ok(())
+}
+
+/// The Pod's cgroup is above those of its containers; a process in the root has none above it.
+fn above(hierarchy: &Hierarchy) -> anyhow::Result<CgroupPath> {
+    let own = hierarchy.own()?;
+    own.parent().context("this process is in the root cgroup: name the cgroup to arm with --cgroup")
+}
+
+fn in_use(ports: Ports) -> PortsInUse {
+    let or_none = Option::unwrap_or_default;
+    PortsInUse {
+        outbound: or_none(ports.outbound),
+        inbound: or_none(ports.inbound),
+        admin: or_none(ports.admin),
+        metrics: or_none(ports.metrics),
+        health: or_none(ports.health),
+    }
+}
+
+/// The proxy's own ports are not steered, also those of a proxy that does not say what its listeners are for.
+fn without_own_ports(config: &Config) -> Config {
+    let mut config = config.clone();
+    let own = in_use(with_defaults(config.ports));
+    let own = [own.outbound, own.inbound, own.admin, own.metrics, own.health];
+    config.interception.inbound.exclude_ports.extend(own);
+    config
+}

@@ -1,0 +1,116 @@
+//! The subcommands, one a file.
+
+pub mod check;
+pub mod connections;
+pub mod detach;
+pub mod exec;
+pub mod init;
+pub mod proxy;
+pub mod run;
+pub mod signals;
+pub mod validate;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigErrors};
+use crate::instance::RUN_DIRECTORY;
+use crate::observe::log::{self, LogFormat};
+
+/// Done.
+const DONE: u8 = 0;
+/// Refused or failed.
+const FAILED: u8 = 1;
+/// A configuration that is not one (`EX_USAGE` of sysexits(3) is what linkerd2-proxy and others exit with).
+const BAD_CONFIG: u8 = 64;
+
+/// Intercepts a program's TCP connections with eBPF and hands them to a proxy
+#[derive(Parser, Debug)]
+#[command(name = "sidecar", version, disable_version_flag = true, max_term_width = 100)]
+pub struct Cli {
+    /// The log's level on stderr: off, error, warn, info, debug, trace, or a list like `info,sidecar::net=debug`
+    #[arg(long, global = true, env = "SIDECAR_LOG", default_value = "warn", value_name = "LEVEL")]
+    log: String,
+    /// The log's format
+    #[arg(long, global = true, env = "SIDECAR_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a program under the sidecar, or arm a cgroup until SIGTERM
+    Run(run::Args),
+    /// Serve as the proxy alone; needs no privilege
+    Proxy(proxy::Args),
+    /// Arm this Pod and exit; `sidecar proxy` then serves it
+    Init(init::Args),
+    /// Undo what `init`, or a killed `run`, left armed
+    Detach(detach::Args),
+    /// Show every live connection
+    Connections(connections::Args),
+    /// Tell whether this kernel, cgroup and capability set can do it
+    Check(check::Args),
+    /// Check configuration files
+    Validate {
+        /// Files or directories
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Print the version
+    Version,
+    #[command(hide = true)]
+    Exec(exec::Args),
+}
+
+/// Does what the command line says; returns the exit status.
+pub fn main() -> u8 {
+    let cli = Cli::parse();
+    let log_level = match log::start(&cli.log, cli.log_format) {
+        Ok(level) => level,
+        Err(error) => {
+            eprintln!("sidecar: --log: {error}");
+            return 2;
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args, log_level),
+        Command::Proxy(args) => proxy::run(&args, log_level),
+        Command::Init(args) => init::run(&args),
+        Command::Detach(args) => detach::run(&args),
+        Command::Connections(args) => runtime()
+            .and_then(|runtime| runtime.block_on(connections::run(args, Path::new(RUN_DIRECTORY))))
+            .map(|()| DONE),
+        Command::Check(args) => check::run(&args),
+        Command::Validate { files } => Ok(validate::run(&files)),
+        Command::Version => {
+            println!("sidecar {}", env!("CARGO_PKG_VERSION"));
+            Ok(DONE)
+        }
+        Command::Exec(args) => exec::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+            eprintln!("{errors}");
+            return BAD_CONFIG;
+        }
+        eprintln!("sidecar: {error:#}");
+        FAILED
+    })
+}
+
+/// The configuration of a file or directory; without one, the defaults.
+fn load(path: Option<&Path>) -> anyhow::Result<Config> {
+    let Some(path) = path else { return Ok(Config::default()) };
+    let config = Config::load(path)?;
+    for unused in &config.unused {
+        tracing::warn!("{unused}");
+    }
+    Ok(config)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

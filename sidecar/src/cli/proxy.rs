@@ -1,0 +1,75 @@
+//! `sidecar proxy`: the proxy alone, without any privilege.
+
+use std::path::{Path, PathBuf};
+
+use super::signals::Signals;
+use crate::app::App;
+use crate::config::{Config, Mode, Ports};
+use crate::host::cgroup::Hierarchy;
+use crate::host::seed;
+use crate::instance::{self, InstanceName, RUN_DIRECTORY};
+use crate::observe::log::LogLevel;
+
+/// Istio's ports.
+const PORTS: Ports = Ports {
+    outbound: Some(15001),
+    inbound: Some(15006),
+    admin: Some(15000),
+    metrics: Some(15020),
+    health: Some(15021),
+};
+
+/// `sidecar proxy`
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The configuration: a file, or a directory of files. Without one, everything is passed through and measured.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The instance that `sidecar init` armed; by default the one of this network namespace
+    #[arg(long)]
+    name: Option<InstanceName>,
+}
+
+/// Serves until SIGTERM.
+pub fn run(args: &Args, log_level: LogLevel) -> anyhow::Result<u8> {
+    let config = super::load(args.config.as_deref())?;
+    super::runtime()?.block_on(serve(args, &config, log_level))
+}
+
+async fn serve(args: &Args, config: &Config, log_level: LogLevel) -> anyhow::Result<u8> {
+    let mut signals = Signals::new()?;
+    let directory = directory(args.name.as_ref());
+    let name = directory.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let name = name.unwrap_or_else(|| format!("proxy-{}", std::process::id()));
+    if directory.is_none() && config.interception.mode != Mode::None {
+        tracing::warn!("no instance is armed in this network namespace: is `sidecar init` to come?");
+    }
+    let app = App::bind(config, with_defaults(config.ports), &name, Hierarchy::visible().as_ref())?;
+    let running = app.serve(config, log_level, directory.as_deref())?;
+    running.until_told(&mut signals).await;
+    running.finish(config.timeouts.drain).await;
+    Ok(super::DONE)
+}
+
+/// Where the configuration fixes no port, Istio's.
+pub fn with_defaults(ports: Ports) -> Ports {
+    Ports {
+        outbound: ports.outbound.or(PORTS.outbound),
+        inbound: ports.inbound.or(PORTS.inbound),
+        admin: ports.admin.or(PORTS.admin),
+        metrics: ports.metrics.or(PORTS.metrics),
+        health: ports.health.or(PORTS.health),
+    }
+}
+
+/// The directory of the instance that serves this network namespace, if `sidecar init` made one.
+fn directory(name: Option<&InstanceName>) -> Option<PathBuf> {
+    if let Some(name) = name {
+        return Some(Path::new(RUN_DIRECTORY).join(name.as_str())).filter(|path| path.is_dir());
+    }
+    let netns = seed::own_netns()?;
+    instance::directories(Path::new(RUN_DIRECTORY)).into_iter().find(|directory| {
+        instance::read(directory)
+            .is_ok_and(|state| state.netns == netns && state.owner == instance::Owner::Nobody)
+    })
+}

@@ -1,0 +1,149 @@
+//! `sidecar run`: arm, proxy and CMD in one.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+
+use super::signals::Signals;
+use crate::app::App;
+use crate::config::Config;
+use crate::instance::{InstanceName, RUN_DIRECTORY};
+use crate::observe::log::LogLevel;
+use crate::session::Session;
+
+/// `sidecar run`
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The configuration: a file, or a directory of files. Without one, everything is passed through and measured.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The name by which `connections` and `detach` know this instance.
+    #[arg(long)]
+    name: Option<InstanceName>,
+    /// Without CMD: the cgroup to arm, until SIGTERM. With CMD: the cgroup below which CMD's own is made.
+    #[arg(long, value_name = "PATH", required_unless_present = "command")]
+    cgroup: Option<PathBuf>,
+    /// The program to run under the sidecar, and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// Runs; returns the exit status, which is CMD's.
+pub fn run(args: &Args, log_level: LogLevel) -> anyhow::Result<u8> {
+    let config = super::load(args.config.as_deref())?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => format!("run-{}", std::process::id()).parse()?,
+    };
+    let nofile = raise_open_files();
+    let with_command = !args.command.is_empty();
+    let mut session = Session::begin(Path::new(RUN_DIRECTORY), name, args.cgroup.as_deref(), with_command)?;
+    session.arm_proxy(&config)?;
+    super::runtime()?.block_on(serve(args, &config, &mut session, log_level, nofile))
+    // Everything is undone as the session is dropped.
+}
+
+async fn serve(
+    args: &Args,
+    config: &Config,
+    session: &mut Session,
+    log_level: LogLevel,
+    nofile: u64,
+) -> anyhow::Result<u8> {
+    // Before anything can end this process: a signal from here on ends it in order.
+    let mut signals = Signals::new()?;
+    let name = session.instance().state.name.clone();
+    let mut app = App::bind(config, config.ports, name.as_str(), Some(session.hierarchy()))?;
+    if let Some(armed) = session.armed_mut() {
+        app.observe(armed)?;
+    }
+    session.arm_programs(config, &app.ports())?;
+    session.instance_mut().state.ports = app.ports();
+    session.instance().save()?;
+    let running = app.serve(config, log_level, Some(session.instance().directory()))?;
+    let status = match args.command.as_slice() {
+        [] => {
+            running.until_told(&mut signals).await;
+            0
+        }
+        command => {
+            let app_cgroup = session.hierarchy().directory(&session.app_cgroup());
+            let child = start(command, &app_cgroup.join("cgroup.procs"), nofile)?;
+            let status = wait(child, &mut signals, &running).await?;
+            running.application_gone();
+            code(status)
+        }
+    };
+    running.finish(config.timeouts.drain).await;
+    Ok(status)
+}
+
+/// Starts CMD by way of `sidecar exec`, which enters the cgroup first.
+fn start(command: &[OsString], cgroup_procs: &Path, nofile: u64) -> anyhow::Result<Child> {
+    Command::new("/proc/self/exe")
+        .arg("exec")
+        .arg("--cgroup-procs")
+        .arg(cgroup_procs)
+        .arg("--nofile")
+        .arg(nofile.to_string())
+        .arg("--")
+        .args(command)
+        .kill_on_drop(true)
+        .spawn()
+        .context("start CMD")
+}
+
+/// Waits for CMD and passes signals on to it. After one that asks it to end, it has the drain time to do so.
+async fn wait(
+    mut child: Child,
+    signals: &mut Signals,
+    running: &crate::app::Running,
+) -> anyhow::Result<ExitStatus> {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let mut deadline = None;
+    loop {
+        let overdue = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let signal = tokio::select! {
+            status = child.wait() => return status.context("wait for CMD"),
+            signal = signals.next() => signal,
+            () = running.told_to_quit() => Signal::SIGTERM,
+            () = overdue => Signal::SIGKILL,
+        };
+        if let Some(pid) = pid {
+            // It may have ended just now.
+            let _ = kill(pid, signal);
+        }
+        if matches!(signal, Signal::SIGTERM | Signal::SIGINT) && deadline.is_none() {
+            deadline = Some(tokio::time::Instant::now() + running.drain_time());
+        }
+    }
+}
+
+/// CMD's exit status; 128 and the signal's number if it was killed, as shells say it.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code & 0xff).unwrap_or(1)
+}
+
+/// A connection takes two file descriptors: the soft limit goes up to the hard one. Returns what it was.
+fn raise_open_files() -> u64 {
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) => {
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+            soft
+        }
+        Err(_) => 1024,
+    }
+}

@@ -1,0 +1,122 @@
+//! Puts the documents together.
+
+use std::collections::BTreeMap;
+
+use super::check::Check;
+use super::document::{Document, split};
+use super::error::{ConfigError, ConfigErrors};
+use super::kind::{Kind, UnknownKind, recognise};
+use super::model::{Config, Location, Unused};
+use super::raw::{Header, Manifest, Text};
+use super::source::Source;
+use super::value::name;
+use super::{MAX_DOCUMENTS, backend, proxy};
+
+/// What the documents before said.
+#[derive(Default)]
+struct Builder {
+    config: Config,
+    /// Where the `ProxyConfig` stands.
+    proxy: Option<Location>,
+    /// Where each backend stands, also one that is wrong: it does exist.
+    backends: BTreeMap<String, Location>,
+    forwards: Vec<Forward>,
+    errors: Vec<ConfigError>,
+}
+
+/// A reference to a backend, which may stand in a later document.
+pub(super) struct Forward {
+    pub backend: String,
+    pub field: String,
+    pub at: Location,
+}
+
+/// Checks the documents of all files.
+pub(super) fn build(sources: &[Source]) -> Result<Config, ConfigErrors> {
+    let documents: Vec<Document<'_>> = sources.iter().flat_map(split).collect();
+    if let Some(document) = documents.get(MAX_DOCUMENTS) {
+        let why = format_args!("the configuration has more than {MAX_DOCUMENTS} documents; leave some out");
+        return Err(ConfigError { field: None, ..ConfigError::of_field(document.at(1), "", why) }.into());
+    }
+    let mut builder = Builder::default();
+    for document in documents {
+        let mut check = Check::new(document);
+        if let Err(error) = builder.document(&mut check) {
+            check.errors.push(error);
+        }
+        builder.errors.append(&mut check.errors);
+    }
+    builder.finish()
+}
+
+// === impl Builder ===
+
+impl Builder {
+    /// Takes in one document. `Err`: it has the wrong shape.
+    fn document(&mut self, check: &mut Check<'_>) -> Result<(), ConfigError> {
+        let header: Header = check.document.read()?;
+        let name = check.value("metadata.name", &header.metadata.name, name::parse);
+        let kind = match recognise(&header.api_version.value, &header.kind.value) {
+            Ok(kind) => kind,
+            Err(why @ UnknownKind::Kind) => {
+                check.refuse_value("kind", &header.kind, why);
+                return Ok(());
+            }
+            Err(why @ UnknownKind::ApiVersion { .. }) => {
+                check.refuse_value("apiVersion", &header.api_version, why);
+                return Ok(());
+            }
+        };
+        match (kind, name) {
+            (Kind::ProxyConfig, _) => self.proxy(check, &header.kind),
+            (Kind::Backend, Some(name)) => self.backend(check, name, &header.metadata.name),
+            (Kind::Unused, Some(name)) => {
+                let location = check.document.at(header.kind.referenced.line());
+                self.config.unused.push(Unused { kind: header.kind.value, name, location });
+                Ok(())
+            }
+            (_, None) => Ok(()),
+        }
+    }
+
+    fn proxy(&mut self, check: &mut Check<'_>, kind: &Text) -> Result<(), ConfigError> {
+        let line = kind.referenced.line();
+        if let Some(first) = &self.proxy {
+            check.refuse(
+                line,
+                "kind",
+                format_args!("there is a ProxyConfig already, at {first}; leave one out"),
+            );
+            return Ok(());
+        }
+        self.proxy = Some(check.document.at(line));
+        let spec = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
+        self.forwards = proxy::apply(check, spec, &mut self.config);
+        Ok(())
+    }
+
+    fn backend(&mut self, check: &mut Check<'_>, name: String, text: &Text) -> Result<(), ConfigError> {
+        if let Some(first) = self.backends.get(&name) {
+            let why = format_args!("there is a Backend of this name already, at {first}; rename one");
+            check.refuse_value("metadata.name", text, why);
+            return Ok(());
+        }
+        let line = text.referenced.line();
+        self.backends.insert(name.clone(), check.document.at(line));
+        let spec = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
+        if let Some(backend) = backend::read(check, &spec, name, line) {
+            self.config.backends.insert(backend.name.clone(), backend);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Config, ConfigErrors> {
+        for Forward { backend, field, at } in self.forwards {
+            if !self.backends.contains_key(&backend) {
+                let why = format_args!("{backend:?}: there is no Backend of this name; add one");
+                self.errors.push(ConfigError::of_field(at, &field, why));
+            }
+        }
+        ConfigErrors::unless(self.errors, self.config)
+    }
+}

@@ -1,0 +1,51 @@
+//! The configuration: YAML documents, read into raw types that refuse unknown fields, checked into [`Config`].
+//!
+//! Each error names file, line and field and says what to write instead. What the values themselves get wrong is
+//! reported all at once; a document of the wrong shape (not YAML, an unknown field) is reported for the first such
+//! place in it, and the other documents are still checked.
+
+mod backend;
+mod build;
+mod check;
+mod document;
+mod error;
+mod interception;
+mod kind;
+mod listener;
+mod model;
+mod proxy;
+mod raw;
+mod source;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use model::{
+    AccessLog, Backend, Bypass, Config, DnsPort, Endpoint, Inbound, Interception, Limits, Listener, Location,
+    LogFormat, Mode, OnProxyDown, Otlp, OtlpProtocol, Outbound, Ports, Protocol, ProtocolDetection, Target,
+    Timeouts, Tracing, Unused,
+};
+pub use source::{MAX_FILE_BYTES, MAX_FILES};
+pub use value::percent::Percent;
+
+/// How many YAML documents a configuration may have.
+pub const MAX_DOCUMENTS: usize = 1_000;
+
+impl Config {
+    /// Reads a file, or every `*.yaml`, `*.yml` and `*.json` of a directory in the order of their names.
+    ///
+    /// Names that begin with a dot are skipped and symbolic links followed, as a mounted `ConfigMap` needs.
+    /// Blocks on file I/O.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        build::build(&source::read(path)?)
+    }
+
+    /// Reads `text`, which errors call `name`.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigErrors> {
+        build::build(&[source::Source { name: name.to_owned(), text: text.to_owned() }])
+    }
+}

@@ -1,0 +1,429 @@
+//! The validated configuration. Defaults are what holds where the files say nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use hyper::Uri;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Serialize, Serializer};
+
+use super::value::{duration, percent::Percent};
+
+/// All that the files say, with the defaults filled in. The default is "no configuration at all".
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// Which traffic is handed to the proxy, and how.
+    pub interception: Interception,
+    /// The proxy's own ports.
+    pub ports: Ports,
+    /// Explicit listeners, with distinct names and addresses.
+    pub listeners: Vec<Listener>,
+    /// Backends by name.
+    pub backends: BTreeMap<String, Backend>,
+    /// Bounds on what clients may ask for.
+    pub limits: Limits,
+    /// How long the proxy waits for others.
+    pub timeouts: Timeouts,
+    /// One line for each connection or request.
+    pub access_log: AccessLog,
+    /// Spans for a collector; `None`: no tracing.
+    pub tracing: Option<Tracing>,
+    /// How the protocol of a connection is found out.
+    pub protocol_detection: ProtocolDetection,
+    /// What is accepted, but has no effect in this version.
+    pub unused: Vec<Unused>,
+}
+
+/// Which traffic is handed to the proxy, and how.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interception {
+    /// What hands the traffic over.
+    pub mode: Mode,
+    /// Whether bytes may skip the TCP stack.
+    pub bypass: Bypass,
+    /// What happens to captured traffic while no proxy listens.
+    pub on_proxy_down: OnProxyDown,
+    /// Connections that the application opens.
+    pub outbound: Outbound,
+    /// Connections that the application accepts.
+    pub inbound: Inbound,
+}
+
+/// What hands traffic to the proxy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// eBPF programs on the cgroup and the network namespace.
+    #[default]
+    Ebpf,
+    /// NAT rules in the network namespace.
+    Iptables,
+    /// Nothing: only explicit listeners are served.
+    None,
+}
+
+/// Whether bytes may go from socket to socket without the TCP stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bypass {
+    /// Never.
+    Off,
+    /// Between the application and its proxy.
+    ToProxy,
+    /// Also between two applications on this machine, past the proxy, where policy allows it.
+    Full,
+    /// As far as the kernel was found to be safe.
+    #[default]
+    Auto,
+}
+
+/// What happens to captured traffic while no proxy listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnProxyDown {
+    /// It passes untouched.
+    #[default]
+    Open,
+    /// It is refused.
+    Closed,
+}
+
+/// Which connections that the application opens are captured. An exclusion beats an inclusion.
+///
+/// Networks and ports are sorted, without duplicates; networks have no host bits and no IPv4-mapped form.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outbound {
+    /// Also destinations on loopback.
+    pub capture_loopback: bool,
+    /// Destinations that are captured; never empty, by default all.
+    #[serde(rename = "includeCIDRs")]
+    pub include_cidrs: Vec<IpNet>,
+    /// Destinations that are not.
+    #[serde(rename = "excludeCIDRs")]
+    pub exclude_cidrs: Vec<IpNet>,
+    /// Destination ports that are captured; empty: all.
+    pub include_ports: Vec<u16>,
+    /// Destination ports that are not.
+    pub exclude_ports: Vec<u16>,
+}
+
+/// Which connections that the application accepts are captured, among the ports on which it listens.
+/// An exclusion beats an inclusion; the lists are kept as those of [`Outbound`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inbound {
+    /// Ports that are captured; empty: all.
+    pub include_ports: Vec<u16>,
+    /// Ports that are not.
+    pub exclude_ports: Vec<u16>,
+    /// Clients whose connections are captured; never empty, by default all.
+    #[serde(rename = "includeCIDRs")]
+    pub include_cidrs: Vec<IpNet>,
+    /// Clients whose connections are not.
+    #[serde(rename = "excludeCIDRs")]
+    pub exclude_cidrs: Vec<IpNet>,
+}
+
+/// The proxy's own ports, all different. `None`: the configuration fixes none (never `Some(0)`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ports {
+    /// Takes captured outbound connections.
+    pub outbound: Option<u16>,
+    /// Takes captured inbound connections.
+    pub inbound: Option<u16>,
+    /// The admin service, on loopback.
+    pub admin: Option<u16>,
+    /// Metrics.
+    pub metrics: Option<u16>,
+    /// Health and readiness.
+    pub health: Option<u16>,
+}
+
+/// An explicit listener.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listener {
+    /// Its name, a DNS name, by which routes refer to it.
+    pub name: String,
+    /// Where it listens; port 0: any free one.
+    pub address: SocketAddr,
+    /// The backend that gets its connections, a key of [`Config::backends`]. `None`: routes decide.
+    pub forward: Option<String>,
+}
+
+/// A named set of endpoints.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backend {
+    /// Its name, a DNS name.
+    pub name: String,
+    /// What its endpoints speak.
+    pub protocol: Protocol,
+    /// At least one, of which at least one has a weight.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// What endpoints speak.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS.
+    Http2,
+    /// gRPC over HTTP/2.
+    Grpc,
+    /// Bytes.
+    Tcp,
+    /// What the client speaks.
+    #[default]
+    Auto,
+}
+
+/// One place that serves a [`Backend`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// Where it is.
+    #[serde(flatten)]
+    pub target: Target,
+    /// Its share, relative to the sum of its backend's weights; 0: it gets nothing.
+    pub weight: u32,
+    /// Where it runs, for locality.
+    pub zone: Option<String>,
+}
+
+/// Where an [`Endpoint`] is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// An address, never IPv4-mapped, with a port that is not 0.
+    Address(SocketAddr),
+    /// A name to look up.
+    #[serde(serialize_with = "display")]
+    Dns(DnsPort),
+    /// The absolute path of a Unix socket, which fits `sun_path` (unix(7)).
+    Unix(PathBuf),
+}
+
+/// A DNS name and a port. Displays as `NAME:PORT`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct DnsPort {
+    /// The name, in lower case.
+    pub name: String,
+    /// The port, not 0.
+    pub port: u16,
+}
+
+/// Bounds on what clients may ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// The size of a request's header, in bytes.
+    pub max_request_header_bytes: usize,
+    /// The number of a request's header fields.
+    pub max_request_headers: usize,
+    /// From the first byte of a request to the end of its header.
+    #[serde(serialize_with = "duration::serialize")]
+    pub request_header_timeout: Duration,
+}
+
+/// How long the proxy waits for others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// For a connection to the upstream; not zero.
+    #[serde(serialize_with = "duration::serialize")]
+    pub connect: Duration,
+    /// For a byte in either direction; not zero.
+    #[serde(serialize_with = "duration::serialize")]
+    pub idle: Duration,
+    /// For open connections to end by themselves when the proxy stops; zero: not at all.
+    #[serde(serialize_with = "duration::serialize")]
+    pub drain: Duration,
+}
+
+/// Where one line for each connection or request goes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessLog {
+    /// What a line looks like.
+    pub format: LogFormat,
+    /// The file that lines are appended to.
+    pub path: PathBuf,
+}
+
+/// What a line of the access log looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// Words.
+    Text,
+    /// There is no access log.
+    Off,
+}
+
+/// Spans for a collector.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// Where they go.
+    pub otlp: Otlp,
+    /// The share of traces that begin here and are recorded.
+    pub sampling: Percent,
+}
+
+/// A collector that speaks the OpenTelemetry protocol.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Otlp {
+    /// An `http` or `https` URL.
+    #[serde(serialize_with = "display")]
+    pub endpoint: Uri,
+    /// What it speaks.
+    pub protocol: OtlpProtocol,
+}
+
+/// The transport of the OpenTelemetry protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OtlpProtocol {
+    /// gRPC.
+    #[default]
+    Grpc,
+    /// Protobuf in HTTP requests.
+    Http,
+}
+
+/// How the protocol of a connection is found out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProtocolDetection {
+    /// How long to wait for a client's first bytes before the connection is taken as bytes; not zero.
+    #[serde(serialize_with = "duration::serialize")]
+    pub timeout: Duration,
+    /// Ports on which the server may speak first, so that nothing is waited for; sorted.
+    pub opaque_ports: Vec<u16>,
+}
+
+/// Something that is valid, but has no effect in this version. Displays as a warning of one line.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unused {
+    /// Its kind, such as `HTTPRoute`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub location: Location,
+}
+
+/// A place in a file. Displays as `FILE:LINE`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Location {
+    /// The file, as it was named to us.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u64,
+}
+
+// === impl ===
+
+/// Every IPv4 and every IPv6 address.
+fn everything() -> Vec<IpNet> {
+    vec![Ipv4Net::default().into(), Ipv6Net::default().into()]
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self {
+            capture_loopback: false,
+            include_cidrs: everything(),
+            exclude_cidrs: Vec::new(),
+            include_ports: Vec::new(),
+            exclude_ports: Vec::new(),
+        }
+    }
+}
+
+impl Default for Inbound {
+    fn default() -> Self {
+        Self {
+            include_ports: Vec::new(),
+            exclude_ports: Vec::new(),
+            include_cidrs: everything(),
+            exclude_cidrs: Vec::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 65_536,
+            max_request_header_bytes: 64 * 1024,
+            max_request_headers: 100,
+            request_header_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(60 * 60),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for AccessLog {
+    /// Standard error: standard output belongs to results, and under `run` to the application.
+    fn default() -> Self {
+        Self { format: LogFormat::default(), path: PathBuf::from("/dev/stderr") }
+    }
+}
+
+impl Default for ProtocolDetection {
+    /// The opaque ports are those of `MySQL`, `PostgreSQL` and Redis.
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5), opaque_ports: vec![3306, 5432, 6379] }
+    }
+}
+
+impl fmt::Display for Unused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: kind: {} {:?} is not acted on yet", self.location, self.kind, self.name)
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+impl fmt::Display for DnsPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.port)
+    }
+}
+
+fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}

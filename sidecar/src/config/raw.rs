@@ -1,0 +1,173 @@
+//! The documents as they are written: shape only. Every value is kept as text with its place, so that what is
+//! wrong with values can be reported all at once. No field here may be called `value` (see `document::path`).
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_saphyr::Spanned;
+
+/// A scalar and where it stands.
+pub(super) type Text = Spanned<String>;
+
+/// What every document has, whatever its kind.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Header {
+    pub api_version: Text,
+    pub kind: Text,
+    pub metadata: HeaderMetadata,
+}
+
+#[derive(Deserialize)]
+pub(super) struct HeaderMetadata {
+    pub name: Text,
+}
+
+/// A document of one of our own kinds, whose header was read as a [`Header`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest<S> {
+    #[serde(rename = "apiVersion")]
+    _api_version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    #[serde(rename = "metadata")]
+    _metadata: Metadata,
+    pub spec: Option<S>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    #[serde(rename = "name")]
+    _name: IgnoredAny,
+    #[serde(rename = "labels")]
+    _labels: Option<IgnoredAny>,
+    #[serde(rename = "annotations")]
+    _annotations: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ProxyConfig {
+    pub interception: Option<Interception>,
+    pub ports: Option<Ports>,
+    pub listeners: Vec<Listener>,
+    pub protocol_detection: Option<ProtocolDetection>,
+    pub limits: Option<Limits>,
+    pub timeouts: Option<Timeouts>,
+    pub access_log: Option<AccessLog>,
+    pub tracing: Option<Tracing>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Interception {
+    pub mode: Option<Text>,
+    pub bypass: Option<Text>,
+    pub on_proxy_down: Option<Text>,
+    pub outbound: Option<Outbound>,
+    pub inbound: Option<Inbound>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Outbound {
+    pub capture_loopback: Option<Text>,
+    #[serde(rename = "includeCIDRs")]
+    pub include_cidrs: Vec<Text>,
+    #[serde(rename = "excludeCIDRs")]
+    pub exclude_cidrs: Vec<Text>,
+    pub include_ports: Vec<Text>,
+    pub exclude_ports: Vec<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Inbound {
+    pub include_ports: Vec<Text>,
+    pub exclude_ports: Vec<Text>,
+    #[serde(rename = "includeCIDRs")]
+    pub include_cidrs: Vec<Text>,
+    #[serde(rename = "excludeCIDRs")]
+    pub exclude_cidrs: Vec<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Ports {
+    pub outbound: Option<Text>,
+    pub inbound: Option<Text>,
+    pub admin: Option<Text>,
+    pub metrics: Option<Text>,
+    pub health: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    pub name: Text,
+    pub address: Text,
+    pub forward: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ProtocolDetection {
+    pub timeout: Option<Text>,
+    pub opaque_ports: Option<Vec<Text>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Limits {
+    pub max_connections: Option<Text>,
+    pub max_request_header_bytes: Option<Text>,
+    pub max_request_headers: Option<Text>,
+    pub request_header_timeout: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Timeouts {
+    pub connect: Option<Text>,
+    pub idle: Option<Text>,
+    pub drain: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AccessLog {
+    pub format: Option<Text>,
+    pub path: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tracing {
+    pub otlp: Otlp,
+    pub sampling: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Otlp {
+    pub endpoint: Text,
+    pub protocol: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Backend {
+    pub protocol: Option<Text>,
+    pub endpoints: Vec<Spanned<Endpoint>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Endpoint {
+    pub address: Option<Text>,
+    pub dns: Option<Text>,
+    pub unix: Option<Text>,
+    pub weight: Option<Text>,
+    pub zone: Option<Text>,
+}

@@ -1,0 +1,71 @@
+//! Undoing what an instance set up: by its own hand as it ends, or by `sidecar detach` after it was killed.
+
+use std::path::Path;
+
+use crate::bpf::{BpfError, link, pins};
+use crate::host::cgroup::{CgroupError, Hierarchy};
+use crate::instance::{self, InstanceError, State};
+use crate::iptables::{self, IptablesError};
+
+/// What could not be undone.
+#[derive(Debug, thiserror::Error)]
+pub enum DetachError {
+    /// Cgroups.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// Programs and pins.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    /// A link, by its number.
+    #[error("detach link {id}: {source}")]
+    Link {
+        /// The kernel's number.
+        id: u32,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// Rules.
+    #[error(transparent)]
+    Iptables(#[from] IptablesError),
+    /// The directory.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+}
+
+/// Undoes everything that a state lists, in the order that keeps traffic whole: first what sends traffic to the proxy,
+/// then processes. Each step is tried even if one before it failed; the first failure is returned, and the
+/// instance's directory then stays, so that it can be tried again.
+pub fn undo(directory: &Path, state: &State) -> Result<(), DetachError> {
+    let mut first_failure = Ok(());
+    let mut step = |result: Result<(), DetachError>| {
+        if let Err(error) = result {
+            tracing::error!(instance = %state.name, %error, "detach");
+            if first_failure.is_ok() {
+                first_failure = Err(error);
+            }
+        }
+    };
+    if state.iptables {
+        step(iptables::remove_instance(state.name.as_str()).map(drop).map_err(Into::into));
+    }
+    for &id in &state.links {
+        step(link::detach(id).map(drop).map_err(|source| DetachError::Link { id, source }));
+    }
+    if let Some(path) = &state.pins {
+        let pins = pins::PinDirectory { path: path.clone(), mounted: state.pins_mounted };
+        step(pins::remove(&pins).map_err(Into::into));
+    }
+    if !state.cgroups.is_empty() {
+        match Hierarchy::find(&directory.join("cgroup")) {
+            Ok(hierarchy) => {
+                for cgroup in &state.cgroups {
+                    step(hierarchy.remove(cgroup).map_err(Into::into));
+                }
+                hierarchy.release();
+            }
+            Err(error) => step(Err(error.into())),
+        }
+    }
+    first_failure?;
+    instance::remove(directory).map_err(Into::into)
+}

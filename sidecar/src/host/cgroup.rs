@@ -1,0 +1,246 @@
+//! Control groups, version 2 (cgroups(7)): finding the hierarchy, and an instance's own part of it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::host::mounts;
+
+/// How long processes that were killed are waited for.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+const KILL_POLL: Duration = Duration::from_millis(5);
+
+/// What can go wrong with cgroups.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// This process is in none.
+    #[error(
+        "no cgroup v2: mount it (mount -t cgroup2 none /sys/fs/cgroup) or boot with systemd.unified_cgroup_hierarchy=1"
+    )]
+    Missing,
+    /// A path that is no cgroup.
+    #[error("{}: no such cgroup: name a directory below {}", path.display(), root.display())]
+    NotACgroup {
+        /// What was named.
+        path: PathBuf,
+        /// Where cgroups are.
+        root: PathBuf,
+    },
+    /// A file or directory of the hierarchy.
+    #[error("{operation} {}: {source}{}", path.display(), remedy(source))]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// The object.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// The mounted hierarchy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hierarchy {
+    /// Where it is mounted.
+    pub root: PathBuf,
+    /// We mounted it, since there was none in sight (`ip netns exec` hides /sys).
+    pub mounted: bool,
+}
+
+/// A cgroup, by its path relative to the hierarchy's root, without a leading slash.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct CgroupPath(PathBuf);
+
+// === impl Hierarchy ===
+
+impl Hierarchy {
+    /// The hierarchy that is mounted already, if any.
+    pub fn visible() -> Option<Self> {
+        let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let usable = |mount: mounts::Mount| (mount.root == Path::new("/")).then_some(mount.point);
+        let root = mounts::of_type(&text, "cgroup2").find_map(usable)?;
+        Some(Self { root, mounted: false })
+    }
+
+    /// Finds the hierarchy; mounts one on `fallback` if none is in sight.
+    pub fn find(fallback: &Path) -> Result<Self, CgroupError> {
+        if let Some(visible) = Self::visible() {
+            return Ok(visible);
+        }
+        let failed = |source: io::Error| CgroupError::File {
+            operation: "mount cgroup2 on",
+            path: fallback.to_owned(),
+            source,
+        };
+        fs::create_dir_all(fallback).map_err(failed)?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        match mount(Some("cgroup2"), fallback, Some("cgroup2"), flags, None::<&str>) {
+            Ok(()) => Ok(Self { root: fallback.to_owned(), mounted: true }),
+            Err(nix::errno::Errno::ENODEV) => Err(CgroupError::Missing),
+            Err(errno) => Err(failed(errno.into())),
+        }
+    }
+
+    /// The cgroup of this process.
+    pub fn own(&self) -> Result<CgroupPath, CgroupError> {
+        let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let path = text.lines().find_map(|line| line.strip_prefix("0::")).ok_or(CgroupError::Missing)?;
+        Ok(CgroupPath(path.trim_start_matches('/').into()))
+    }
+
+    /// A cgroup that a user named: a directory of the hierarchy, or a path relative to its root.
+    pub fn named(&self, path: &Path) -> Result<CgroupPath, CgroupError> {
+        let relative = path.strip_prefix(&self.root).unwrap_or(path);
+        let relative = relative.strip_prefix("/").unwrap_or(relative);
+        let cgroup = CgroupPath(relative.to_owned());
+        let inside = relative.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if inside && self.directory(&cgroup).join("cgroup.procs").exists() {
+            Ok(cgroup)
+        } else {
+            Err(CgroupError::NotACgroup { path: path.to_owned(), root: self.root.clone() })
+        }
+    }
+
+    /// The directory of a cgroup.
+    pub fn directory(&self, cgroup: &CgroupPath) -> PathBuf {
+        self.root.join(&cgroup.0)
+    }
+
+    /// The kernel's number of a cgroup, as `bpf_get_current_cgroup_id` gives it.
+    pub fn id(&self, cgroup: &CgroupPath) -> Result<u64, CgroupError> {
+        let path = self.directory(cgroup);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.ino()),
+            Err(source) => Err(CgroupError::File { operation: "look at", path, source }),
+        }
+    }
+
+    /// Makes a cgroup. Fails when it exists.
+    pub fn create(&self, cgroup: &CgroupPath) -> Result<(), CgroupError> {
+        let path = self.directory(cgroup);
+        fs::create_dir(&path).map_err(|source| CgroupError::File {
+            operation: "create the cgroup",
+            path,
+            source,
+        })
+    }
+
+    /// Moves this process, with all its threads.
+    pub fn enter(&self, cgroup: &CgroupPath) -> Result<(), CgroupError> {
+        let path = self.directory(cgroup).join("cgroup.procs");
+        fs::write(&path, "0").map_err(|source| CgroupError::File { operation: "write", path, source })
+    }
+
+    /// Kills all processes in a cgroup and below it and removes it. Fine when it is gone.
+    pub fn remove(&self, cgroup: &CgroupPath) -> Result<(), CgroupError> {
+        let directory = self.directory(cgroup);
+        let deadline = Instant::now() + KILL_PATIENCE;
+        for path in with_descendants(&directory) {
+            loop {
+                match fs::remove_dir(&path) {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    // Occupied: by processes that die soon.
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                        kill_members(&path);
+                        sleep(KILL_POLL);
+                    }
+                    Err(source) => {
+                        return Err(CgroupError::File { operation: "remove the cgroup", path, source });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Unmounts what [`Self::find`] mounted.
+    pub fn release(&self) {
+        if self.mounted {
+            if let Err(errno) = umount2(&self.root, MntFlags::MNT_DETACH) {
+                tracing::debug!(root = %self.root.display(), %errno, "unmount");
+            }
+            let _ = fs::remove_dir(&self.root);
+        }
+    }
+}
+
+// === impl CgroupPath ===
+
+impl CgroupPath {
+    /// The root of the hierarchy.
+    pub fn root() -> Self {
+        Self(PathBuf::new())
+    }
+
+    /// A child.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        Self(self.0.join(name))
+    }
+
+    /// The cgroup above; `None`: this is the root.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.parent().map(|parent| Self(parent.to_owned()))
+    }
+
+    /// True when `other` is this cgroup or below it.
+    pub fn contains(&self, other: &Self) -> bool {
+        other.0.starts_with(&self.0)
+    }
+
+    /// Relative to the hierarchy's root.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// The directory and all below it, the deepest first.
+fn with_descendants(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(with_descendants(&entry.path()));
+        }
+    }
+    found.push(directory.to_owned());
+    found
+}
+
+/// Sends SIGKILL to the processes in a cgroup. `cgroup.kill` does it at once, where it exists (Linux 5.14).
+fn kill_members(directory: &Path) {
+    if fs::write(directory.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    let own = Pid::this();
+    for pid in members(directory) {
+        if pid != own {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// The processes in a cgroup, not in those below it.
+pub fn members(directory: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw).collect()
+}
+
+/// The processes in a cgroup and in those below it.
+pub fn members_below(directory: &Path) -> Vec<Pid> {
+    with_descendants(directory).iter().flat_map(|path| members(path)).collect()
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => ": run as root, or have the cgroup delegated to you",
+        _ => "",
+    }
+}

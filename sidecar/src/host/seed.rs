@@ -1,0 +1,112 @@
+//! Listeners that were there before their cgroup was armed: found in /proc, since sockets do not tell afterwards.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::unistd::Pid;
+use sidecar_common::flow::Program;
+
+use crate::host::cgroup;
+
+/// A listening socket, and whose it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Who listens.
+    pub program: Program,
+}
+
+/// The inode of this process's network namespace, which names it.
+pub fn own_netns() -> Option<u64> {
+    namespace("/proc/self/ns/net")
+}
+
+/// The inode of the machine's first network namespace; `None`: we are not allowed to know.
+pub fn netns_of_init() -> Option<u64> {
+    namespace("/proc/1/ns/net")
+}
+
+/// The listeners of the processes in a cgroup and below it, but for those in `proxy`, that are in this process's
+/// network namespace. A process that ends meanwhile is left out.
+pub fn listeners(directory: &Path, proxy: &Path) -> Vec<Found> {
+    let Some(netns) = own_netns() else { return Vec::new() };
+    let own = cgroup::members_below(proxy);
+    let mut by_inode = HashMap::new();
+    for (file, v4) in [("/proc/self/net/tcp", true), ("/proc/self/net/tcp6", false)] {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        by_inode.extend(text.lines().skip(1).filter_map(|line| listening(line, v4)));
+    }
+    let mut found = Vec::new();
+    for pid in cgroup::members_below(directory) {
+        if own.contains(&pid) || namespace(&format!("/proc/{pid}/ns/net")) != Some(netns) {
+            continue;
+        }
+        // A socket that several processes share is counted once: it is one listener.
+        let addresses: Vec<_> = sockets(pid).filter_map(|inode| by_inode.remove(&inode)).collect();
+        let program = program(pid);
+        found.extend(addresses.into_iter().map(|address| Found { address, program }));
+    }
+    found
+}
+
+fn namespace(path: &str) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+fn sockets(pid: Pid) -> impl Iterator<Item = u64> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    })
+}
+
+fn program(pid: Pid) -> Program {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let mut comm = [0; 16];
+    let name = name.trim_end().as_bytes();
+    let length = name.len().min(comm.len() - 1);
+    comm[..length].copy_from_slice(&name[..length]);
+    Program { cgroup: 0, pid: u32::try_from(pid.as_raw()).unwrap_or_default(), reserved: 0, comm }
+}
+
+/// A line of /proc/net/tcp or tcp6 (`proc_pid_net(5)`): the inode and the address, if the socket listens.
+fn listening(line: &str, v4: bool) -> Option<(u64, SocketAddr)> {
+    /// `TCP_LISTEN` (include/net/tcp_states.h), in hexadecimal.
+    const LISTEN: &str = "0A";
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+    (*state == LISTEN).then_some(())?;
+    let (ip, port) = local.split_once(':')?;
+    // Words in host order of an address in network order.
+    let word = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::to_ne_bytes);
+    let ip: IpAddr = if v4 {
+        Ipv4Addr::from(word(ip)?).into()
+    } else {
+        let mut octets = [0; 16];
+        for (i, chunk) in octets.chunks_exact_mut(4).enumerate() {
+            chunk.copy_from_slice(&word(ip.get(i * 8..i * 8 + 8)?)?);
+        }
+        Ipv6Addr::from(octets).into()
+    };
+    Some((inode.parse().ok()?, SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_listeners_of_proc_net_tcp() {
+        let listen = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 0 100 0";
+        assert_eq!(listening(listen, true), Some((12345, "127.0.0.1:8080".parse().unwrap())));
+        let established = listen.replace(" 0A ", " 01 ");
+        assert_eq!(listening(&established, true), None);
+        let v6 = "   1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 7 1 0 100";
+        assert_eq!(listening(v6, false), Some((7, "[::1]:80".parse().unwrap())));
+    }
+}

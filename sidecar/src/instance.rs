@@ -1,0 +1,311 @@
+//! An instance's directory, by which the other commands find it and what it set up.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::cgroup::CgroupPath;
+use crate::servers::PortsInUse;
+
+/// Where instances keep their directories.
+pub const RUN_DIRECTORY: &str = "/run/sidecar";
+/// The Unix socket of the admin service, in an instance's directory.
+pub const CONTROL_SOCKET: &str = "control.sock";
+const STATE_FILE: &str = "instance.json";
+/// Names go into paths, pins and chain names.
+const MAX_NAME: usize = 64;
+
+/// What can go wrong with an instance's directory.
+#[derive(Debug, thiserror::Error)]
+pub enum InstanceError {
+    /// Not a name.
+    #[error(
+        "instance name {0:?}: use up to {MAX_NAME} letters, digits, `-`, `_` and `.`, and begin with a letter or digit"
+    )]
+    Name(String),
+    /// Another process has the name.
+    #[error("instance {name}: in use by process {pid}; choose another --name")]
+    InUse {
+        /// The name.
+        name: String,
+        /// Who has it.
+        pid: i32,
+    },
+    /// A file or directory.
+    #[error("{operation} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// The object.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// A valid name of an instance.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InstanceName(String);
+
+/// Who set the instance up, and so who takes it down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Owner {
+    /// A process that takes everything down as it ends.
+    Process,
+    /// `sidecar init`: stays until `sidecar detach`.
+    Nobody,
+}
+
+/// All that was set up. Written before each step, so that whatever a killed process leaves behind is listed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The instance.
+    pub name: InstanceName,
+    /// Who takes it down.
+    pub owner: Owner,
+    /// The process that set it up.
+    pub pid: i32,
+    /// When that process started, in clock ticks since boot (`proc_pid_stat(5)`, field 22): pids are used again.
+    pub started: u64,
+    /// Cgroups that were made; each with all below it.
+    #[serde(default)]
+    pub cgroups: Vec<CgroupPath>,
+    /// The kernel's numbers of attached links.
+    #[serde(default)]
+    pub links: Vec<u32>,
+    /// Where links are pinned.
+    #[serde(default)]
+    pub pins: Option<PathBuf>,
+    /// The pin directory is a bpffs of the instance's own.
+    #[serde(default)]
+    pub pins_mounted: bool,
+    /// Rules were installed by iptables-restore.
+    #[serde(default)]
+    pub iptables: bool,
+    /// The inode of the network namespace that was armed.
+    #[serde(default)]
+    pub netns: u64,
+    /// The ports on which its proxy listens.
+    #[serde(default)]
+    pub ports: PortsInUse,
+}
+
+/// An instance's directory. Removed when dropped, unless it is to stay.
+#[derive(Debug)]
+pub struct Instance {
+    directory: PathBuf,
+    /// What was set up so far.
+    pub state: State,
+    stays: bool,
+}
+
+// === impl InstanceName ===
+
+impl InstanceName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for InstanceName {
+    type Error = InstanceError;
+
+    fn try_from(name: String) -> Result<Self, InstanceError> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.len() <= MAX_NAME
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(fine)
+        {
+            Ok(Self(name))
+        } else {
+            Err(InstanceError::Name(name))
+        }
+    }
+}
+
+impl std::str::FromStr for InstanceName {
+    type Err = InstanceError;
+
+    fn from_str(name: &str) -> Result<Self, InstanceError> {
+        name.to_owned().try_into()
+    }
+}
+
+impl From<InstanceName> for String {
+    fn from(name: InstanceName) -> Self {
+        name.0
+    }
+}
+
+impl std::fmt::Display for InstanceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl Instance ===
+
+impl Instance {
+    /// Takes a name below `run_directory`. What a dead process left under it is for `sidecar detach` to undo first.
+    pub fn claim(run_directory: &Path, name: InstanceName, owner: Owner) -> Result<Self, InstanceError> {
+        let directory = run_directory.join(name.as_str());
+        fs::create_dir_all(run_directory).map_err(file("create", run_directory))?;
+        match fs::create_dir(&directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let pid = read(&directory).map_or(0, |state| state.pid);
+                return Err(InstanceError::InUse { name: name.0, pid });
+            }
+            Err(source) => return Err(file("create", &directory)(source)),
+        }
+        let pid = nix::unistd::Pid::this().as_raw();
+        let state = State {
+            name,
+            owner,
+            pid,
+            started: start_time(pid).unwrap_or_default(),
+            cgroups: Vec::new(),
+            links: Vec::new(),
+            pins: None,
+            pins_mounted: false,
+            iptables: false,
+            netns: 0,
+            ports: PortsInUse::default(),
+        };
+        let instance = Self { directory, state, stays: false };
+        instance.save()?;
+        Ok(instance)
+    }
+
+    /// Where it keeps its files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Writes down what was set up, atomically.
+    pub fn save(&self) -> Result<(), InstanceError> {
+        let path = self.directory.join(STATE_FILE);
+        let scratch = self.directory.join(".instance.json");
+        let write = || {
+            let mut out = fs::File::create(&scratch)?;
+            serde_json::to_writer_pretty(&mut out, &self.state)?;
+            out.write_all(b"\n")?;
+            fs::rename(&scratch, &path)
+        };
+        write().map_err(file("write", &path))
+    }
+
+    /// Keeps the directory when this is dropped.
+    pub fn stay(&mut self) {
+        self.stays = true;
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if !self.stays
+            && let Err(error) = remove(&self.directory)
+        {
+            tracing::error!(%error, "the instance's directory stays behind");
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// True while the process that set it up runs.
+    pub fn is_alive(&self) -> bool {
+        start_time(self.pid).is_some_and(|started| started == self.started)
+    }
+}
+
+/// The directories of all instances.
+pub fn directories(run_directory: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(run_directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    found.sort();
+    found
+}
+
+/// What an instance wrote down.
+pub fn read(directory: &Path) -> Result<State, InstanceError> {
+    let path = directory.join(STATE_FILE);
+    let text = fs::read(&path).map_err(file("read", &path))?;
+    serde_json::from_slice(&text).map_err(|error| file("read", &path)(error.into()))
+}
+
+/// Removes an instance's directory, and the one that holds all when it is empty. Fine when it is gone.
+pub fn remove(directory: &Path) -> Result<(), InstanceError> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(file("remove", directory)(error));
+        }
+        _ => {}
+    }
+    if let Some(parent) = directory.parent() {
+        // Fails while other instances are there.
+        let _ = fs::remove_dir(parent);
+    }
+    Ok(())
+}
+
+fn file(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> InstanceError {
+    move |source| InstanceError::File { operation, path: path.to_owned(), source }
+}
+
+/// Field 22 of `/proc/PID/stat`. The command's name, field 2, may hold spaces and parentheses.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let state = after_name.split_whitespace().next()?;
+    (state != "Z").then_some(())?;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_in_paths() {
+        for bad in ["", ".", "..", "a/b", "-x", "a b", "ä", &"x".repeat(65)] {
+            assert!(InstanceName::try_from(bad.to_owned()).is_err(), "{bad:?}");
+        }
+        for good in ["run-1", "A.b_c", "0"] {
+            assert!(InstanceName::try_from(good.to_owned()).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_taken_once_and_given_back() {
+        let run = std::env::temp_dir().join(format!("sidecar-instance-{}", std::process::id()));
+        let name: InstanceName = "one".parse().unwrap();
+        let instance = Instance::claim(&run, name.clone(), Owner::Process).unwrap();
+        assert!(read(instance.directory()).unwrap().is_alive());
+        let again = Instance::claim(&run, name.clone(), Owner::Process).unwrap_err();
+        assert!(again.to_string().contains("in use by process"), "{again}");
+        drop(instance);
+        assert!(!run.exists(), "the last instance takes the directory along");
+        drop(Instance::claim(&run, name, Owner::Process).unwrap());
+    }
+
+    #[test]
+    fn a_dead_process_is_not_alive() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        child.wait().unwrap();
+        assert_eq!(start_time(pid), None);
+    }
+}

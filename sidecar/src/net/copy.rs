@@ -1,0 +1,199 @@
+//! Copying bytes both ways between two sockets, with half-close.
+//!
+//! A buffer is only held while bytes wait for a receiver that has no room: otherwise each thread's scratch buffer
+//! serves all its connections, so that an idle connection costs no buffer at all.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::coop::consume_budget;
+use tokio::time::{Instant, sleep_until};
+
+/// What one read takes at most, and so what waits in memory at most for each direction.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+}
+
+/// How a copy ended.
+#[derive(Debug)]
+pub enum End {
+    /// Both sides closed.
+    Finished,
+    /// Nothing was sent either way for the idle timeout.
+    Idle,
+    /// The first socket failed.
+    First(io::Error),
+    /// The second socket failed.
+    Second(io::Error),
+}
+
+/// Bytes of both directions, counted as they are handed to the receiver's socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Meters<'a> {
+    /// From the first socket to the second.
+    pub forth: &'a AtomicU64,
+    /// From the second socket to the first.
+    pub back: &'a AtomicU64,
+}
+
+/// Told as a direction ends: its reader has seen the end, and everything was handed to its writer.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// From the first socket to the second.
+    pub forth: Notify,
+    /// From the second socket to the first.
+    pub back: Notify,
+}
+
+/// When bytes last moved.
+struct Activity {
+    start: Instant,
+    /// Milliseconds since `start`: what an idle timeout needs, without a lock.
+    last: AtomicU64,
+}
+
+enum Fault {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+enum Step {
+    Again,
+    End,
+    Left(Vec<u8>),
+}
+
+/// Copies until both directions are closed, one fails, or nothing moves for `idle`. After a failure the caller resets
+/// what is left. Not cancel safe: bytes that were read and not yet written are lost with the future, so it is only
+/// dropped together with both sockets.
+pub async fn bidirectional(
+    first: &TcpStream,
+    second: &TcpStream,
+    meters: Meters<'_>,
+    progress: &Progress,
+    idle: Duration,
+) -> End {
+    let active = Activity::new();
+    let forth = one_way(first, second, meters.forth, &progress.forth, &active);
+    let back = one_way(second, first, meters.back, &progress.back, &active);
+    let both = async {
+        let forth = async {
+            forth.await.map_err(|fault| match fault {
+                Fault::Read(error) => End::First(error),
+                Fault::Write(error) => End::Second(error),
+            })
+        };
+        let back = async {
+            back.await.map_err(|fault| match fault {
+                Fault::Read(error) => End::Second(error),
+                Fault::Write(error) => End::First(error),
+            })
+        };
+        match tokio::try_join!(forth, back) {
+            Ok(_) => End::Finished,
+            Err(end) => end,
+        }
+    };
+    let quiet = async {
+        loop {
+            let deadline = active.last() + idle;
+            if deadline <= Instant::now() {
+                return End::Idle;
+            }
+            sleep_until(deadline).await;
+        }
+    };
+    tokio::select! {
+        end = both => end,
+        end = quiet => end,
+    }
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { start: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    fn now(&self) {
+        // A connection is not open for the 584 million years that overflow takes.
+        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(elapsed, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+}
+
+async fn one_way(
+    from: &TcpStream,
+    to: &TcpStream,
+    meter: &AtomicU64,
+    done: &Notify,
+    active: &Activity,
+) -> Result<(), Fault> {
+    loop {
+        from.readable().await.map_err(Fault::Read)?;
+        match step(from, to, meter)? {
+            Step::Again => {}
+            Step::Left(bytes) => write_all(to, &bytes, meter).await?,
+            Step::End => break,
+        }
+        active.now();
+        // One connection with endless bytes does not starve the others of its thread.
+        consume_budget().await;
+    }
+    match SockRef::from(to).shutdown(Shutdown::Write) {
+        Ok(()) => {}
+        // The receiver is gone already; the other direction says how.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+        Err(error) => return Err(Fault::Write(error)),
+    }
+    done.notify_one();
+    Ok(())
+}
+
+/// One read, and as much of it written as the receiver takes.
+fn step(from: &TcpStream, to: &TcpStream, meter: &AtomicU64) -> Result<Step, Fault> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let read = match from.try_read(scratch) {
+            Ok(0) => return Ok(Step::End),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Again),
+            Err(error) => return Err(Fault::Read(error)),
+        };
+        let written = write_some(to, &scratch[..read], meter)?;
+        Ok(if written == read { Step::Again } else { Step::Left(scratch[written..read].to_vec()) })
+    })
+}
+
+async fn write_all(to: &TcpStream, mut bytes: &[u8], meter: &AtomicU64) -> Result<(), Fault> {
+    while !bytes.is_empty() {
+        to.writable().await.map_err(Fault::Write)?;
+        let written = write_some(to, bytes, meter)?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+/// Writes until the receiver takes no more.
+fn write_some(to: &TcpStream, bytes: &[u8], meter: &AtomicU64) -> Result<usize, Fault> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match to.try_write(&bytes[written..]) {
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(Fault::Write(error)),
+        }
+    }
+    meter.fetch_add(written as u64, Ordering::Relaxed);
+    Ok(written)
+}

@@ -1,0 +1,89 @@
+//! Socket options that no library wraps: our own (see `sidecar_common::option`), `TCP_INFO`, `SO_NETNS_COOKIE`.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+
+use sidecar_common::address::Endpoint;
+use sidecar_common::connection::Record;
+use sidecar_common::flow::{NetnsCookie, Role};
+use sidecar_common::option::{self, Announce, Forward};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::addrs::{ClientAddr, ConnectionId};
+
+/// What TCP knows of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TcpInfo {
+    /// Smoothed round-trip time, in microseconds.
+    pub rtt_us: u32,
+    /// Segments sent again since the connection opened.
+    pub retransmits: u32,
+}
+
+/// Tells the kernel half what a socket of the proxy is for, before listen(). ENOPROTOOPT: no kernel half listens.
+pub fn announce(socket: &impl AsFd, role: Role) -> io::Result<()> {
+    let cookie = SockRef::from(socket).cookie()?;
+    set(socket, option::LEVEL, option::ROLE, &Announce { cookie, role: role as u32, reserved: 0 })
+}
+
+/// Tells the kernel half what the connection is for that this socket is about to make. `client` is shown to the
+/// server that accepts it. EPERM: the kernel half has no room to note it.
+pub fn forward(socket: &impl AsFd, id: ConnectionId, client: Option<ClientAddr>) -> io::Result<()> {
+    let cookie = SockRef::from(socket).cookie()?;
+    let client = client.map_or_else(Endpoint::default, |client| client.0.into());
+    set(socket, option::LEVEL, option::FORWARD, &Forward { cookie, id: id.0, client })
+}
+
+/// The kernel half's record of the connection that this socket of the proxy belongs to; `None`: it has none.
+pub fn record(socket: &impl AsFd) -> Option<Record> {
+    let mut record = MaybeUninit::<Record>::uninit();
+    let size = get(socket, option::LEVEL, option::RECORD, &mut record).ok()?;
+    // SAFETY: the option was answered with a whole record, any bit pattern of which is valid.
+    (size == size_of::<Record>()).then(|| unsafe { record.assume_init() })
+}
+
+/// `TCP_INFO` (tcp(7)).
+pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    // SAFETY: zeroed, then filled in part by the kernel; all fields are integers.
+    let info = unsafe { info.assume_init() };
+    Ok(TcpInfo { rtt_us: info.tcpi_rtt, retransmits: info.tcpi_total_retrans })
+}
+
+/// The cookie of this thread's network namespace; 0 on kernels without `SO_NETNS_COOKIE` (before 5.14).
+pub fn netns_cookie() -> io::Result<NetnsCookie> {
+    /// include/uapi/asm-generic/socket.h
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    let mut cookie = MaybeUninit::<u64>::zeroed();
+    match get(&socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie) {
+        // SAFETY: zeroed, then written by the kernel; an integer.
+        Ok(_) => Ok(unsafe { cookie.assume_init() }),
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+fn set<T>(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: `value` is valid for reads of `size` bytes during the call.
+    let result = unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), size) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Returns how many bytes the kernel wrote.
+fn get<T>(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &mut MaybeUninit<T>,
+) -> io::Result<usize> {
+    let mut size = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: `value` is valid for writes of `size` bytes during the call.
+    let result = unsafe { libc::getsockopt(fd, level, name, value.as_mut_ptr().cast(), &raw mut size) };
+    if result == 0 { Ok(size as usize) } else { Err(io::Error::last_os_error()) }
+}

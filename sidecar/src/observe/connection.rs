@@ -1,0 +1,202 @@
+//! A connection as users see it: the JSON contract, and what the access log and the tables are made of.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::close_reason::CloseReason;
+use crate::net::addrs::Direction;
+
+/// A connection at one moment. "Sent" is what the program beside the proxy sent to its peer, in both directions:
+/// inbound, what the program answered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// The cookie of a socket. Cookies count up from 1 (`__sock_gen_cookie`), so they stay exact where JSON numbers
+    /// are doubles.
+    pub id: u64,
+    /// The name of the instance that serves it.
+    pub instance: String,
+    /// Seen from the program.
+    #[serde(with = "DirectionName")]
+    pub direction: Direction,
+    /// The program's process id, in the initial pid namespace.
+    pub pid: Option<u32>,
+    /// The name of the program's thread.
+    pub comm: Option<String>,
+    /// The path of the program's cgroup.
+    pub cgroup: Option<String>,
+    /// Who opened it.
+    pub source: SocketAddr,
+    /// Where it was meant to go.
+    pub original_destination: Option<SocketAddr>,
+    /// Where the proxy connected to; null before.
+    pub upstream: Option<SocketAddr>,
+    /// What the bytes are.
+    pub protocol: Protocol,
+    /// Where in its life it is.
+    pub state: State,
+    /// Milliseconds since it was seen first.
+    pub age_ms: u64,
+    /// Payload from the program to its peer.
+    pub bytes_sent: u64,
+    /// Payload from the peer to the program.
+    pub bytes_received: u64,
+    /// The way that the bytes took.
+    pub path: BytePath,
+    /// The part of `bytes_sent` that went from socket to socket without the TCP stack.
+    pub bypass_bytes_sent: u64,
+    /// The part of `bytes_received` that did.
+    pub bypass_bytes_received: u64,
+    /// Smoothed round-trip time in microseconds.
+    pub rtt_us: Option<u32>,
+    /// Segments sent again.
+    pub retransmits: Option<u32>,
+    /// What decided where it goes; null before.
+    pub policy: Option<String>,
+    /// Why it ended; null while it has not.
+    pub close_reason: Option<CloseReason>,
+}
+
+/// What the bytes of a connection are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Protocol {
+    /// Opaque.
+    Tcp,
+}
+
+/// Where in its life a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum State {
+    /// The proxy has it, and has not reached the upstream yet.
+    Connecting,
+    /// Bytes may flow.
+    Open,
+    /// One of the proxy's side and the program's socket is closed, the other not yet.
+    Closing,
+    /// Over.
+    Closed,
+}
+
+/// The way that a connection's bytes take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BytePath {
+    /// Through the TCP stack.
+    Tcp,
+    /// From socket to socket.
+    Bypass,
+    /// Some this way, some that.
+    Mixed,
+}
+
+/// The program whose connection it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Program {
+    /// Its process id, in the initial pid namespace.
+    pub pid: u32,
+    /// The name of its thread: up to 15 bytes of the program's own choice.
+    pub comm: String,
+    /// The path of its cgroup.
+    pub cgroup: Option<String>,
+}
+
+/// A line of a stream of connections: a [`Snapshot`] with the key `event`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "camelCase")]
+pub enum ConnectionEvent {
+    /// It was there when the stream began.
+    Live(Snapshot),
+    /// It began.
+    Open(Snapshot),
+    /// It ended.
+    Close(Snapshot),
+    /// The reader was too slow.
+    Missed {
+        /// How many events it did not get.
+        missed: u64,
+    },
+}
+
+/// How serde spells a [`Direction`].
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Direction", rename_all = "camelCase")]
+enum DirectionName {
+    Inbound,
+    Outbound,
+}
+
+/// Text for a terminal or a line of a log. Programs choose their names: control characters become `?`, so that none
+/// can forge a line or move a cursor.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        Cow::Owned(text.chars().map(|c| if c.is_control() { '?' } else { c }).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn sample(id: u64) -> Snapshot {
+        Snapshot {
+            id,
+            instance: "run-1".into(),
+            direction: Direction::Outbound,
+            pid: Some(42),
+            comm: Some("curl".into()),
+            cgroup: None,
+            source: "10.0.0.1:40000".parse().unwrap(),
+            original_destination: Some("[2001:db8::1]:80".parse().unwrap()),
+            upstream: None,
+            protocol: Protocol::Tcp,
+            state: State::Connecting,
+            age_ms: 1500,
+            bytes_sent: 78,
+            bytes_received: 2048,
+            path: BytePath::Tcp,
+            bypass_bytes_sent: 0,
+            bypass_bytes_received: 0,
+            rtt_us: Some(85),
+            retransmits: None,
+            policy: Some("passthrough".into()),
+            close_reason: None,
+        }
+    }
+
+    #[test]
+    fn json_is_the_contract() {
+        let json = serde_json::json!({
+            "id": 7, "instance": "run-1", "direction": "outbound", "pid": 42, "comm": "curl", "cgroup": null,
+            "source": "10.0.0.1:40000", "originalDestination": "[2001:db8::1]:80", "upstream": null,
+            "protocol": "tcp", "state": "connecting", "ageMs": 1500, "bytesSent": 78, "bytesReceived": 2048,
+            "path": "tcp", "bypassBytesSent": 0, "bypassBytesReceived": 0, "rttUs": 85, "retransmits": null,
+            "policy": "passthrough", "closeReason": null,
+        });
+        assert_eq!(serde_json::to_value(sample(7)).unwrap(), json);
+        assert_eq!(serde_json::from_value::<Snapshot>(json).unwrap(), sample(7));
+    }
+
+    #[test]
+    fn a_stream_line_is_the_object_with_one_more_key() {
+        let line = serde_json::to_string(&ConnectionEvent::Open(sample(7))).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["event"], "open");
+        assert_eq!(value["id"], 7);
+        assert_eq!(value.as_object().unwrap().len(), 22);
+        assert_eq!(serde_json::from_str::<ConnectionEvent>(&line).unwrap(), ConnectionEvent::Open(sample(7)));
+        let missed = serde_json::to_string(&ConnectionEvent::Missed { missed: 3 }).unwrap();
+        assert_eq!(missed, r#"{"event":"missed","missed":3}"#);
+    }
+
+    #[test]
+    fn names_cannot_move_the_cursor() {
+        assert_eq!(printable("curl"), "curl");
+        assert_eq!(printable("a\x1b[2J\nb"), "a?[2J?b");
+    }
+}

@@ -1,0 +1,9 @@
+//! What the proxy shows of itself: the connection table, metrics, the access log and its own log.
+pub mod access_log;
+pub mod close_reason;
+pub mod connection;
+pub mod log;
+pub mod metrics;
+pub mod process;
+pub mod programs;
+pub mod table;

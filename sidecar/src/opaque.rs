@@ -1,0 +1,269 @@
+//! Forwarding one TCP connection as bytes: from the accepted socket to the upstream and back, until both are closed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::config::{Mode, Timeouts};
+use crate::drain::Drain;
+use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst, UpstreamAddr, canonical};
+use crate::net::copy::{self, End, Meters, Progress};
+use crate::net::{orig_dst, sys};
+use crate::observe::close_reason::CloseReason;
+use crate::observe::connection::Program;
+use crate::observe::programs::CgroupNames;
+use crate::observe::table::{ConnectionTable, Opening, Probe, Probed, Tracked};
+use crate::upstream::backend::Backend;
+use crate::upstream::connect::{ConnectError, Errand, connect};
+
+/// What all connections share.
+pub struct Shared {
+    /// How connections reach the proxy.
+    pub mode: Mode,
+    /// How long it waits.
+    pub timeouts: Timeouts,
+    /// Where connections are listed.
+    pub table: ConnectionTable,
+    /// Admits connections and ends them.
+    pub drain: Drain,
+    /// The ports of the outbound and the inbound listener; dialling them is dialling the proxy itself.
+    pub own_ports: [u16; 2],
+    /// Finds the paths of cgroups.
+    pub cgroups: CgroupNames,
+}
+
+/// How a connection came.
+#[derive(Clone)]
+pub enum Ingress {
+    /// Captured on its way out.
+    Outbound,
+    /// Steered on its way in.
+    Inbound,
+    /// Through an explicit listener.
+    Listener(Arc<Backend>),
+}
+
+/// Both sockets of a connection, for whoever asks about it while it is up.
+struct Sockets {
+    client: TcpStream,
+    upstream: OnceLock<TcpStream>,
+    direction: Direction,
+    shared: Arc<Shared>,
+}
+
+// === impl ===
+
+/// Serves a connection to its end. Never fails: what goes wrong is its close reason. The client is reset when the
+/// upstream cannot be reached, since it has seen its connection open.
+pub async fn serve(
+    shared: Arc<Shared>,
+    client: TcpStream,
+    peer: SocketAddr,
+    ingress: Ingress,
+    permit: OwnedSemaphorePermit,
+) {
+    let direction = ingress.direction();
+    let destination = match &ingress {
+        Ingress::Listener(_) => Ok(None),
+        _ => orig_dst::original_destination(&client, direction, shared.mode),
+    };
+    let record = sys::record(&client);
+    let id = match (direction, &record) {
+        (Direction::Outbound, Some(record)) => ConnectionId(record.id),
+        _ => ConnectionId(SockRef::from(&client).cookie().unwrap_or_default()),
+    };
+    let sockets =
+        Arc::new(Sockets { client, upstream: OnceLock::new(), direction, shared: Arc::clone(&shared) });
+    let probe: Weak<Sockets> = Arc::downgrade(&sockets);
+    let tracked = shared.table.open(Opening {
+        id,
+        direction,
+        source: ClientAddr(canonical(peer)),
+        original_destination: destination.as_ref().ok().copied().flatten(),
+        program: record.as_ref().map(|record| {
+            let cgroup = shared.cgroups.path(record.program.cgroup, record.program.pid);
+            Program::from_kernel(&record.program, cgroup)
+        }),
+        probe,
+    });
+    tracked.policy(ingress.policy());
+    let reason = tokio::select! {
+        reason = forward(&shared, &sockets, &tracked, &ingress, destination, id) => reason,
+        () = shared.drain.forced() => CloseReason::Drained,
+    };
+    if reason != CloseReason::Finished {
+        reset(&sockets.client);
+        if let Some(upstream) = sockets.upstream.get() {
+            reset(upstream);
+        }
+    }
+    tracked.close(reason);
+    drop(sockets);
+    drop(permit);
+}
+
+/// Resets a connection for which there is no room.
+pub fn refuse(shared: &Shared, client: &TcpStream, peer: SocketAddr, ingress: &Ingress) {
+    let tracked = shared.table.open(Opening {
+        id: ConnectionId(SockRef::from(client).cookie().unwrap_or_default()),
+        direction: ingress.direction(),
+        source: ClientAddr(canonical(peer)),
+        original_destination: None,
+        program: None,
+        probe: Weak::<Sockets>::new(),
+    });
+    reset(client);
+    tracked.close(CloseReason::LimitReached);
+}
+
+async fn forward(
+    shared: &Shared,
+    sockets: &Sockets,
+    tracked: &Tracked,
+    ingress: &Ingress,
+    destination: io::Result<Option<OrigDst>>,
+    id: ConnectionId,
+) -> CloseReason {
+    let target = match ingress {
+        Ingress::Listener(backend) => match backend.pick().await {
+            Ok(address) => address,
+            Err(error) => {
+                tracing::info!(%id, %error, "no endpoint");
+                return CloseReason::ConnectFailed;
+            }
+        },
+        _ => match destination {
+            Ok(Some(OrigDst(address))) if shared.is_own(&sockets.client, address) => {
+                return CloseReason::Loop;
+            }
+            Ok(Some(OrigDst(address))) => UpstreamAddr(address),
+            Ok(None) => return CloseReason::NoOriginalDestination,
+            Err(error) => {
+                tracing::debug!(%id, %error, "original destination");
+                return CloseReason::NoOriginalDestination;
+            }
+        },
+    };
+    let show = match (ingress, sockets.client.peer_addr()) {
+        (Ingress::Inbound, Ok(peer)) => Some(ClientAddr(peer)),
+        _ => None,
+    };
+    let upstream = match connect(target, Errand { id, show }, shared.mode, shared.timeouts.connect).await {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            tracing::debug!(%id, %error, "upstream");
+            return connect_failure(&error);
+        }
+    };
+    tracked.connected(target);
+    let _ = sockets.client.set_nodelay(true);
+    let upstream = sockets.upstream.get_or_init(|| upstream);
+    exchange(shared, sockets, tracked, upstream).await
+}
+
+/// Copies until both sides are done, or until the application is gone and all that it sent is delivered.
+async fn exchange(
+    shared: &Shared,
+    sockets: &Sockets,
+    tracked: &Tracked,
+    upstream: &TcpStream,
+) -> CloseReason {
+    let counters = tracked.counters();
+    let progress = Progress::default();
+    let (meters, from_application) = match sockets.direction {
+        Direction::Outbound => (Meters { forth: &counters.sent, back: &counters.received }, &progress.forth),
+        Direction::Inbound => (Meters { forth: &counters.received, back: &counters.sent }, &progress.back),
+    };
+    let delivered = async {
+        shared.drain.without_application().await;
+        from_application.notified().await;
+    };
+    tokio::select! {
+        end = copy::bidirectional(&sockets.client, upstream, meters, &progress, shared.timeouts.idle) => match end {
+            End::Finished => CloseReason::Finished,
+            End::Idle => CloseReason::IdleTimeout,
+            End::First(error) => {
+                tracing::debug!(%error, "client");
+                CloseReason::ClientReset
+            }
+            End::Second(error) => {
+                tracing::debug!(%error, "upstream");
+                CloseReason::UpstreamReset
+            }
+        },
+        () = delivered => CloseReason::Finished,
+    }
+}
+
+fn connect_failure(error: &ConnectError) -> CloseReason {
+    match error {
+        ConnectError::Timeout(..) => CloseReason::ConnectTimeout,
+        ConnectError::NotNoted(..) => CloseReason::LimitReached,
+        ConnectError::Io(_, error) => match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => CloseReason::ConnectRefused,
+            Some(libc::ETIMEDOUT) => CloseReason::ConnectTimeout,
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => CloseReason::Unreachable,
+            _ => CloseReason::ConnectFailed,
+        },
+    }
+}
+
+/// Makes the coming close a reset (socket(7), `SO_LINGER`), as the peer would have seen it without a proxy.
+fn reset(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "SO_LINGER");
+    }
+}
+
+impl Shared {
+    /// The destination is a listener of this proxy.
+    fn is_own(&self, client: &TcpStream, destination: SocketAddr) -> bool {
+        let here =
+            |local: SocketAddr| canonical(local).ip() == destination.ip() || destination.ip().is_loopback();
+        self.own_ports.contains(&destination.port()) && client.local_addr().is_ok_and(here)
+    }
+}
+
+impl Ingress {
+    /// A client of an explicit listener comes in.
+    pub fn direction(&self) -> Direction {
+        match self {
+            Self::Outbound => Direction::Outbound,
+            Self::Inbound | Self::Listener(_) => Direction::Inbound,
+        }
+    }
+
+    fn policy(&self) -> Arc<str> {
+        match self {
+            Self::Outbound | Self::Inbound => "passthrough".into(),
+            Self::Listener(backend) => format!("forward:{}", backend.name()).into(),
+        }
+    }
+}
+
+impl Probe for Sockets {
+    /// Round trips and retransmits are those of the socket that faces the network; the program is that of the
+    /// kernel half's record.
+    fn probe(&self) -> Probed {
+        let upstream = self.upstream.get();
+        let (network, program) = match self.direction {
+            Direction::Outbound => (upstream, Some(&self.client)),
+            Direction::Inbound => (Some(&self.client), upstream),
+        };
+        let info = network.and_then(|socket| sys::tcp_info(socket).ok());
+        let record = program.and_then(sys::record);
+        Probed {
+            rtt_us: info.map(|info| info.rtt_us),
+            retransmits: info.map(|info| info.retransmits),
+            program: record.filter(|record| record.program.pid != 0).map(|record| {
+                let cgroup = self.shared.cgroups.path(record.program.cgroup, record.program.pid);
+                Program::from_kernel(&record.program, cgroup)
+            }),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The proxy: binds its listeners, serves them, stops.
+
+use std::sync::Arc;
+
+use sidecar_common::flow::Role;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{Duration, timeout};
+
+use crate::config::{Config, Mode, Ports};
+use crate::drain::Drain;
+use crate::net::listen::{self, ListenError, Scope};
+use crate::observe::programs::CgroupNames;
+use crate::observe::table::ConnectionTable;
+use crate::opaque::{self, Ingress, Shared};
+use crate::upstream::backend::Backend;
+
+/// How long a retired listener's queue must be quiet before it is closed: handshakes that were under way end within
+/// it.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// Listeners that are bound and not served yet. What connects waits in their queues.
+pub struct Bound {
+    /// Where captured outbound connections come in; 0: nowhere.
+    pub outbound_port: u16,
+    /// Where steered inbound connections come in; 0: nowhere.
+    pub inbound_port: u16,
+    listeners: Vec<(TcpListener, Ingress)>,
+}
+
+impl Bound {
+    /// Binds the listeners for captured connections and the explicit ones. With the kernel half armed for this
+    /// process, binding is what turns capturing on: the listeners register themselves.
+    pub fn bind(config: &Config, ports: Ports) -> Result<Self, ListenError> {
+        let mut bound = Self { outbound_port: 0, inbound_port: 0, listeners: Vec::new() };
+        let (roles, inbound_scope) = match config.interception.mode {
+            Mode::Ebpf => ((Some(Role::Outbound), Some(Role::Inbound)), Some(Scope::Loopback)),
+            Mode::Iptables => ((None, None), Some(Scope::All)),
+            Mode::None => ((None, None), None),
+        };
+        if let Some(scope) = inbound_scope {
+            bound.inbound_port = bound.pair(
+                scope,
+                ports.inbound.unwrap_or_default(),
+                "inbound",
+                roles.1,
+                &Ingress::Inbound,
+            )?;
+            bound.outbound_port = bound.pair(
+                Scope::Loopback,
+                ports.outbound.unwrap_or_default(),
+                "outbound",
+                roles.0,
+                &Ingress::Outbound,
+            )?;
+        }
+        for listener in &config.listeners {
+            if let Some(backend) = listener.forward.as_ref().and_then(|name| config.backends.get(name)) {
+                let socket = listen::one(listener.address, "an explicit listener", own_role(config))?;
+                let backend = Arc::new(Backend::new(backend.clone()));
+                bound.listeners.push((socket, Ingress::Listener(backend)));
+            }
+        }
+        Ok(bound)
+    }
+
+    fn pair(
+        &mut self,
+        scope: Scope,
+        port: u16,
+        what: &'static str,
+        role: Option<Role>,
+        ingress: &Ingress,
+    ) -> Result<u16, ListenError> {
+        let sockets = listen::pair(scope, port, what, role)?;
+        let port =
+            sockets.first().and_then(|socket| socket.local_addr().ok()).map_or(0, |local| local.port());
+        self.listeners.extend(sockets.into_iter().map(|socket| (socket, ingress.clone())));
+        Ok(port)
+    }
+
+    /// Serves until the drain starts; returns when the last listener is closed. Connections go on in tasks of their
+    /// own, which [`Drain::finish`] waits for.
+    pub async fn serve(self, config: &Config, table: ConnectionTable, drain: Drain, cgroups: CgroupNames) {
+        let shared = Arc::new(Shared {
+            mode: config.interception.mode,
+            timeouts: config.timeouts,
+            table,
+            drain,
+            own_ports: [self.outbound_port, self.inbound_port],
+            cgroups,
+        });
+        let mut loops = JoinSet::new();
+        for (listener, ingress) in self.listeners {
+            loops.spawn(accept_until_drained(listener, ingress, Arc::clone(&shared)));
+        }
+        while let Some(ended) = loops.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a listener ended");
+            }
+        }
+    }
+}
+
+/// The role of listeners that are never steered.
+pub fn own_role(config: &Config) -> Option<Role> {
+    (config.interception.mode == Mode::Ebpf).then_some(Role::Own)
+}
+
+/// Accepts connections; when the drain starts, retires the listener and accepts those that wait already.
+async fn accept_until_drained(listener: TcpListener, ingress: Ingress, shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            (stream, peer) = listen::accept(&listener) => admit(&shared, stream, peer, &ingress),
+            () = shared.drain.started() => break,
+        }
+    }
+    if shared.mode == Mode::Ebpf {
+        listen::retire(&listener);
+    }
+    while let Ok((stream, peer)) = timeout(QUIET, listen::accept(&listener)).await {
+        admit(&shared, stream, peer, &ingress);
+    }
+}
+
+fn admit(shared: &Arc<Shared>, stream: tokio::net::TcpStream, peer: std::net::SocketAddr, ingress: &Ingress) {
+    match shared.drain.admit() {
+        Some(permit) => {
+            let serving = opaque::serve(Arc::clone(shared), stream, peer, ingress.clone(), permit);
+            drop(tokio::spawn(serving));
+        }
+        None => opaque::refuse(shared, &stream, peer, ingress),
+    }
+}

@@ -1,0 +1,201 @@
+//! A `sidecar run` from first to last: what it sets up, in order, and its undoing on every way out, also a panic.
+
+use std::path::Path;
+
+use crate::arm::{self, ArmError, Armed, Exemption, programs_for};
+use crate::bpf::attach::ProgramName;
+use crate::config::{Config, Mode};
+use crate::detach;
+use crate::host::cgroup::{CgroupError, CgroupPath, Hierarchy};
+use crate::host::seed;
+use crate::instance::{Instance, InstanceError, InstanceName, Owner};
+use crate::iptables::{self, IptablesError};
+use crate::net::sys;
+use crate::servers::PortsInUse;
+
+/// What could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Its name or directory.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// Its cgroups.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The kernel half.
+    #[error(transparent)]
+    Arm(#[from] ArmError),
+    /// The rules.
+    #[error(transparent)]
+    Iptables(#[from] IptablesError),
+}
+
+/// What a run has set up. Dropping it undoes all of it.
+pub struct Session {
+    instance: Instance,
+    hierarchy: Hierarchy,
+    /// Where this process was before.
+    home: CgroupPath,
+    /// `proxy` and `app` are below it.
+    tree: CgroupPath,
+    /// What is armed besides: a cgroup that the user named.
+    named: Option<CgroupPath>,
+    armed: Option<Armed>,
+    rules: Option<iptables::Rules>,
+}
+
+impl Session {
+    /// Claims the name, makes the cgroups and moves this process into the proxy's. Comes before any socket is made:
+    /// a socket belongs to the cgroup in which it was made.
+    pub fn begin(
+        run_directory: &Path,
+        name: InstanceName,
+        named: Option<&Path>,
+        with_command: bool,
+    ) -> Result<Self, SessionError> {
+        let mut instance = Instance::claim(run_directory, name, Owner::Process)?;
+        instance.state.netns = seed::own_netns().unwrap_or_default();
+        let hierarchy = Hierarchy::find(&instance.directory().join("cgroup"))?;
+        let mut session = Self {
+            home: hierarchy.own()?,
+            tree: CgroupPath::root(),
+            named: None,
+            armed: None,
+            rules: None,
+            instance,
+            hierarchy,
+        };
+        let named = named.map(|path| session.hierarchy.named(path)).transpose()?;
+        // With a command, the named cgroup is where its own is made; without one, it is what is armed.
+        let (parent, armed) = match named {
+            Some(cgroup) if with_command => (cgroup, None),
+            armed => (session.home.clone(), armed),
+        };
+        session.named = armed;
+        session.tree = parent.child(&format!("sidecar-{}", session.instance.state.name));
+        session.instance.state.cgroups.push(session.tree.clone());
+        session.instance.save()?;
+        session.hierarchy.create(&session.tree)?;
+        session.hierarchy.create(&session.proxy_cgroup())?;
+        session.hierarchy.create(&session.app_cgroup())?;
+        session.hierarchy.enter(&session.proxy_cgroup())?;
+        Ok(session)
+    }
+
+    /// Arms this process: its sockets can tell the kernel half what they are. Nothing is captured yet.
+    pub fn arm_proxy(&mut self, config: &Config) -> Result<(), SessionError> {
+        if config.interception.mode != Mode::Ebpf {
+            return Ok(());
+        }
+        let proxy = self.proxy_cgroup();
+        let exemption = Exemption::Cgroup(self.hierarchy.id(&proxy)?);
+        let armed = self.armed.insert(Armed::load(config, exemption, &mut self.instance)?);
+        if !self.named.as_ref().is_some_and(|named| named.contains(&proxy)) {
+            armed.cgroup(&ProgramName::OF_PROXY, &self.hierarchy, &proxy, &mut self.instance)?;
+        } else if let Some(named) = &self.named {
+            armed.cgroup(programs_for(true), &self.hierarchy, named, &mut self.instance)?;
+        }
+        Ok(())
+    }
+
+    /// Arms the programs: from here on, their connections come to the listeners that are bound.
+    pub fn arm_programs(&mut self, config: &Config, ports: &PortsInUse) -> Result<(), SessionError> {
+        match config.interception.mode {
+            Mode::Ebpf => self.attach_programs(),
+            Mode::Iptables => self.install_rules(config, ports),
+            Mode::None => Ok(()),
+        }
+    }
+
+    fn attach_programs(&mut self) -> Result<(), SessionError> {
+        let (app, proxy) = (self.app_cgroup(), self.proxy_cgroup());
+        let Some(armed) = &mut self.armed else { return Ok(()) };
+        if let Some(named) = &self.named {
+            if !named.contains(&proxy) {
+                armed.cgroup(programs_for(false), &self.hierarchy, named, &mut self.instance)?;
+            }
+            let netns = sys::netns_cookie().map_err(ArmError::from)?;
+            for found in seed::listeners(&self.hierarchy.directory(named), &self.hierarchy.directory(&proxy))
+            {
+                armed.kernel.seed_service(netns, found.address, found.program).map_err(ArmError::from)?;
+            }
+        } else {
+            armed.cgroup(programs_for(false), &self.hierarchy, &app, &mut self.instance)?;
+        }
+        Ok(armed.netns(&mut self.instance)?)
+    }
+
+    fn install_rules(&mut self, config: &Config, ports: &PortsInUse) -> Result<(), SessionError> {
+        let scope = self.named.clone().unwrap_or_else(|| self.app_cgroup());
+        let text = |cgroup: &CgroupPath| cgroup.as_path().display().to_string();
+        let interception = &config.interception;
+        // A packet that comes in belongs to no cgroup. In the machine's own namespace, taking all ports would take
+        // those of its other services.
+        let own_namespace = self.instance.state.netns != seed::netns_of_init().unwrap_or_default();
+        let inbound = own_namespace || !interception.inbound.include_ports.is_empty();
+        if !inbound {
+            tracing::warn!(
+                "inbound is not captured: list ports under spec.interception.inbound.includePorts"
+            );
+        }
+        self.instance.state.iptables = true;
+        self.instance.save()?;
+        let exempt = iptables::Exempt::Cgroup(text(&self.proxy_cgroup()));
+        let name = self.instance.state.name.as_str();
+        let spec = arm::rules(config, name, ports, exempt, Some(text(&scope)), inbound);
+        self.rules = Some(iptables::install(&spec)?);
+        Ok(())
+    }
+
+    /// The instance.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The instance, to write down more.
+    pub fn instance_mut(&mut self) -> &mut Instance {
+        &mut self.instance
+    }
+
+    /// The kernel half, if there is one.
+    pub fn armed_mut(&mut self) -> Option<&mut Armed> {
+        self.armed.as_mut()
+    }
+
+    /// The hierarchy.
+    pub fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
+    /// Where CMD is started.
+    pub fn app_cgroup(&self) -> CgroupPath {
+        self.tree.child("app")
+    }
+
+    fn proxy_cgroup(&self) -> CgroupPath {
+        self.tree.child("proxy")
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.rules.take().is_some_and(|rules| rules.remove().is_ok()) {
+            self.instance.state.iptables = false;
+        }
+        // Closing our own links needs no privilege; by their numbers, only others' are detached.
+        if self.armed.take().is_some() {
+            self.instance.state.links.clear();
+        }
+        if let Err(error) = self.hierarchy.enter(&self.home) {
+            tracing::error!(%error, "this process stays in the instance's cgroup");
+        }
+        if self.tree == CgroupPath::root() {
+            self.instance.state.cgroups.clear();
+        }
+        if detach::undo(self.instance.directory(), &self.instance.state).is_err() {
+            tracing::error!("run `sidecar detach {}` to undo the rest", self.instance.state.name);
+            self.instance.stay();
+        }
+        self.hierarchy.release();
+    }
+}

@@ -1,0 +1,3 @@
+//! Connections to where traffic goes.
+pub mod backend;
+pub mod connect;
