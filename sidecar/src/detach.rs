@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::bpf::{BpfError, link, pins};
-use crate::host::cgroup::{CgroupError, Hierarchy};
-use crate::instance::{self, InstanceError, State};
+use crate::host::cgroup::{CgroupError, Hierarchy, unmount};
+use crate::instance::{self, CGROUP_MOUNT, InstanceError, State};
 use crate::iptables::{self, IptablesError};
 
 /// What could not be undone.
@@ -55,17 +55,18 @@ pub fn undo(directory: &Path, state: &State) -> Result<(), DetachError> {
         let pins = pins::PinDirectory { path: path.clone(), mounted: state.pins_mounted };
         step(pins::remove(&pins).map_err(Into::into));
     }
+    let own_mount = directory.join(CGROUP_MOUNT);
     if !state.cgroups.is_empty() {
-        match Hierarchy::find(&directory.join("cgroup")) {
+        match Hierarchy::find(&own_mount) {
             Ok(hierarchy) => {
                 for cgroup in &state.cgroups {
                     step(hierarchy.remove(cgroup).map_err(Into::into));
                 }
-                hierarchy.release();
             }
             Err(error) => step(Err(error.into())),
         }
     }
+    step(unmount(&own_mount).map_err(Into::into));
     first_failure?;
     instance::remove(directory).map_err(Into::into)
 }

@@ -13,6 +13,8 @@ use crate::servers::PortsInUse;
 pub const RUN_DIRECTORY: &str = "/run/sidecar";
 /// The Unix socket of the admin service, in an instance's directory.
 pub const CONTROL_SOCKET: &str = "control.sock";
+/// Where the cgroup hierarchy is mounted if it is nowhere else, in an instance's directory.
+pub const CGROUP_MOUNT: &str = "cgroup";
 const STATE_FILE: &str = "instance.json";
 /// Names go into paths, pins and chain names.
 const MAX_NAME: usize = 64;

@@ -8,7 +8,7 @@ use crate::config::{Config, Mode};
 use crate::detach;
 use crate::host::cgroup::{CgroupError, CgroupPath, Hierarchy};
 use crate::host::seed;
-use crate::instance::{Instance, InstanceError, InstanceName, Owner};
+use crate::instance::{CGROUP_MOUNT, Instance, InstanceError, InstanceName, Owner};
 use crate::iptables::{self, IptablesError};
 use crate::net::sys;
 use crate::servers::PortsInUse;
@@ -55,7 +55,7 @@ impl Session {
     ) -> Result<Self, SessionError> {
         let mut instance = Instance::claim(run_directory, name, Owner::Process)?;
         instance.state.netns = seed::own_netns().unwrap_or_default();
-        let hierarchy = Hierarchy::find(&instance.directory().join("cgroup"))?;
+        let hierarchy = Hierarchy::find(&instance.directory().join(CGROUP_MOUNT))?;
         let mut session = Self {
             home: hierarchy.own()?,
             tree: CgroupPath::root(),
@@ -192,10 +192,9 @@ impl Drop for Session {
         if self.tree == CgroupPath::root() {
             self.instance.state.cgroups.clear();
         }
-        if detach::undo(self.instance.directory(), &self.instance.state).is_err() {
-            tracing::error!("run `sidecar detach {}` to undo the rest", self.instance.state.name);
+        if let Err(error) = detach::undo(self.instance.directory(), &self.instance.state) {
+            tracing::error!(%error, "run `sidecar detach {}` to undo the rest", self.instance.state.name);
             self.instance.stay();
         }
-        self.hierarchy.release();
     }
 }

@@ -12,7 +12,7 @@ use crate::config::{Config, Mode, Ports};
 use crate::detach::undo;
 use crate::host::cgroup::{CgroupPath, Hierarchy};
 use crate::host::seed;
-use crate::instance::{Instance, InstanceName, Owner, RUN_DIRECTORY};
+use crate::instance::{CGROUP_MOUNT, Instance, InstanceName, Owner, RUN_DIRECTORY};
 use crate::iptables;
 use crate::servers::PortsInUse;
 
@@ -65,7 +65,7 @@ fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<
     let own = in_use(with_defaults(config.ports));
     match config.interception.mode {
         Mode::Ebpf => {
-            let hierarchy = Hierarchy::find(&instance.directory().join("cgroup"))?;
+            let hierarchy = Hierarchy::find(&instance.directory().join(CGROUP_MOUNT))?;
             let cgroup = match &args.cgroup {
                 Some(path) => hierarchy.named(path)?,
                 None => above(&hierarchy)?,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -50,8 +51,6 @@ pub enum CgroupError {
 pub struct Hierarchy {
     /// Where it is mounted.
     pub root: PathBuf,
-    /// We mounted it, since there was none in sight (`ip netns exec` hides /sys).
-    pub mounted: bool,
 }
 
 /// A cgroup, by its path relative to the hierarchy's root, without a leading slash.
@@ -66,10 +65,10 @@ impl Hierarchy {
         let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let usable = |mount: mounts::Mount| (mount.root == Path::new("/")).then_some(mount.point);
         let root = mounts::of_type(&text, "cgroup2").find_map(usable)?;
-        Some(Self { root, mounted: false })
+        Some(Self { root })
     }
 
-    /// Finds the hierarchy; mounts one on `fallback` if none is in sight.
+    /// Finds the hierarchy; mounts one on `fallback` if none is in sight (`ip netns exec` hides /sys).
     pub fn find(fallback: &Path) -> Result<Self, CgroupError> {
         if let Some(visible) = Self::visible() {
             return Ok(visible);
@@ -82,8 +81,8 @@ impl Hierarchy {
         fs::create_dir_all(fallback).map_err(failed)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         match mount(Some("cgroup2"), fallback, Some("cgroup2"), flags, None::<&str>) {
-            Ok(()) => Ok(Self { root: fallback.to_owned(), mounted: true }),
-            Err(nix::errno::Errno::ENODEV) => Err(CgroupError::Missing),
+            Ok(()) => Ok(Self { root: fallback.to_owned() }),
+            Err(Errno::ENODEV) => Err(CgroupError::Missing),
             Err(errno) => Err(failed(errno.into())),
         }
     }
@@ -160,16 +159,6 @@ impl Hierarchy {
         }
         Ok(())
     }
-
-    /// Unmounts what [`Self::find`] mounted.
-    pub fn release(&self) {
-        if self.mounted {
-            if let Err(errno) = umount2(&self.root, MntFlags::MNT_DETACH) {
-                tracing::debug!(root = %self.root.display(), %errno, "unmount");
-            }
-            let _ = fs::remove_dir(&self.root);
-        }
-    }
 }
 
 // === impl CgroupPath ===
@@ -199,6 +188,20 @@ impl CgroupPath {
     /// Relative to the hierarchy's root.
     pub fn as_path(&self) -> &Path {
         &self.0
+    }
+}
+
+/// Unmounts a hierarchy that [`Hierarchy::find`] mounted, and removes the directory. Fine when it is gone, or mounted
+/// in another mount namespace, with which it goes.
+pub fn unmount(point: &Path) -> Result<(), CgroupError> {
+    let failed = |operation| move |source| CgroupError::File { operation, path: point.to_owned(), source };
+    match umount2(point, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT | Errno::EPERM) => {}
+        Err(errno) => return Err(failed("unmount")(errno.into())),
+    }
+    match fs::remove_dir(point) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove")(error)),
+        _ => Ok(()),
     }
 }
 
