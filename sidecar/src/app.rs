@@ -1,11 +1,12 @@
 //! A proxy with the servers around it: bound, then serving, then finished. `sidecar run` and `sidecar proxy` share it.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use crate::admin::endpoints::{AdminState, ControlCommand};
 use crate::admin::readiness::{Condition, Readiness};
@@ -28,6 +29,8 @@ use crate::servers::{PortsInUse, Servers};
 
 /// How many commands of the admin service may wait.
 const CONTROL_QUEUE: usize = 4;
+/// How long the access log has to take the last lines.
+const FLUSH: Duration = Duration::from_secs(1);
 /// How often what lost its other half is looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -38,7 +41,7 @@ pub struct App {
     table: ConnectionTable,
     metrics: Metrics,
     cgroups: CgroupNames,
-    events: Option<Events>,
+    kernel: Option<(Events, KernelView)>,
 }
 
 /// Serving.
@@ -67,8 +70,9 @@ pub enum AppError {
     Bpf(#[from] BpfError),
 }
 
-/// The counters of the kernel half, for metrics.
-struct KernelStats(Mutex<Meters>);
+/// The kernel half's counters and records. A handle: clones share them.
+#[derive(Clone)]
+struct KernelView(Arc<Mutex<Meters>>);
 
 // === impl App ===
 
@@ -89,14 +93,15 @@ impl App {
             table,
             metrics,
             cgroups: CgroupNames::new(hierarchy.map(|hierarchy| hierarchy.root.clone())),
-            events: None,
+            kernel: None,
         })
     }
 
     /// Joins in what the kernel half tells. Needs the privilege to read its maps.
     pub fn observe(&mut self, armed: &mut Armed) -> Result<(), AppError> {
-        self.events = Some(armed.kernel.events()?);
-        self.metrics.add_bpf(Arc::new(KernelStats(Mutex::new(armed.kernel.meters()?))));
+        let view = KernelView(Arc::new(Mutex::new(armed.kernel.meters()?)));
+        self.metrics.add_bpf(Arc::new(view.clone()));
+        self.kernel = Some((armed.kernel.events()?, view));
         Ok(())
     }
 
@@ -140,10 +145,12 @@ impl App {
         let readiness =
             Readiness::new(&[Condition::ConfigLoaded, Condition::ListenersBound, Condition::Armed]);
         let mut servers = self.servers.serve(&state, self.metrics.clone(), readiness.clone(), directory);
-        servers.spawn(sweep(self.table.clone()));
-        if let Some(events) = self.events {
+        let armed = self.bound.armed;
+        let view = self.kernel.map(|(events, view)| {
             servers.spawn(join_events(events, self.table.clone(), self.cgroups.clone()));
-        }
+            view
+        });
+        servers.spawn(sweep(self.table.clone(), view));
         let drain = Drain::new(u32::try_from(config.limits.max_connections).unwrap_or(u32::MAX));
         let listening = {
             let (config, table, drain, cgroups) = (config.clone(), self.table, drain.clone(), self.cgroups);
@@ -151,7 +158,9 @@ impl App {
         };
         readiness.met(Condition::ConfigLoaded);
         readiness.met(Condition::ListenersBound);
-        readiness.met(Condition::Armed);
+        if armed {
+            readiness.met(Condition::Armed);
+        }
         let drain_time = config.timeouts.drain;
         Ok(Running { drain, drain_time, readiness, listening, servers, control: control.into(), access_log })
     }
@@ -198,8 +207,10 @@ impl Running {
             tracing::error!(%error, "the listeners ended");
         }
         self.drain.finish(grace).await;
-        if let Some(log) = &self.access_log {
-            log.flush().await;
+        if let Some(log) = &self.access_log
+            && timeout(FLUSH, log.flush()).await.is_err()
+        {
+            tracing::warn!("the access log's reader is too slow: its last lines are lost");
         }
         self.servers.shutdown().await;
     }
@@ -210,11 +221,18 @@ impl Running {
     }
 }
 
-// === impl KernelStats ===
+// === impl KernelView ===
 
-impl BpfStats for KernelStats {
+impl KernelView {
+    fn lock(&self) -> MutexGuard<'_, Meters> {
+        // Reading leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BpfStats for KernelView {
     fn stats(&self) -> BpfSample {
-        let meters = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let meters = self.lock();
         let counters = meters.counters().into_iter();
         BpfSample {
             armed: true,
@@ -228,11 +246,20 @@ impl BpfStats for KernelStats {
     }
 }
 
-async fn sweep(table: ConnectionTable) {
+/// Each second: closes what lost its other half; after lost events, looks at the records themselves.
+async fn sweep(table: ConnectionTable, view: Option<KernelView>) {
     let mut tick = tokio::time::interval(SWEEP);
+    let mut lost_before = 0;
     loop {
         tick.tick().await;
         table.sweep(Instant::now());
+        let Some(view) = &view else { continue };
+        let lost = view.lock().events_lost();
+        if lost != lost_before {
+            lost_before = lost;
+            let live = view.lock().connection_ids();
+            table.reconcile(Instant::now(), |id| live.contains(&id.0));
+        }
     }
 }
 
@@ -242,13 +269,14 @@ async fn join_events(mut events: Events, table: ConnectionTable, cgroups: Cgroup
         let taken = events
             .next(|event| {
                 let pid = event.record.program.pid;
-                match KernelEvent::from_ring(event, |id| cgroups.path(id, pid)) {
-                    Some(event) => table.kernel_event(event),
-                    None => tracing::trace!(
+                if let Some(event) = KernelEvent::from_ring(event, |id| cgroups.path(id, pid)) {
+                    table.kernel_event(event);
+                } else {
+                    tracing::trace!(
                         target: "sidecar::decisions",
                         verdict = event.verdict,
                         destination = %std::net::SocketAddr::from(event.record.original_destination),
-                    ),
+                    );
                 }
             })
             .await;

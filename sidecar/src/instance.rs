@@ -15,6 +15,8 @@ pub const RUN_DIRECTORY: &str = "/run/sidecar";
 pub const CONTROL_SOCKET: &str = "control.sock";
 /// Where the cgroup hierarchy is mounted if it is nowhere else, in an instance's directory.
 pub const CGROUP_MOUNT: &str = "cgroup";
+/// Where an unprivileged proxy makes its control socket, in an instance's directory; [`CONTROL_SOCKET`] links to it.
+pub const PROXY_DIRECTORY: &str = "proxy";
 const STATE_FILE: &str = "instance.json";
 /// Names go into paths, pins and chain names.
 const MAX_NAME: usize = 64;

@@ -25,6 +25,8 @@ pub struct Bound {
     pub outbound_port: u16,
     /// Where steered inbound connections come in; 0: nowhere.
     pub inbound_port: u16,
+    /// The kernel half knows the listeners, or none is needed.
+    pub armed: bool,
     listeners: Vec<(TcpListener, Ingress)>,
 }
 
@@ -32,7 +34,7 @@ impl Bound {
     /// Binds the listeners for captured connections and the explicit ones. With the kernel half armed for this
     /// process, binding is what turns capturing on: the listeners register themselves.
     pub fn bind(config: &Config, ports: Ports) -> Result<Self, ListenError> {
-        let mut bound = Self { outbound_port: 0, inbound_port: 0, listeners: Vec::new() };
+        let mut bound = Self { outbound_port: 0, inbound_port: 0, armed: true, listeners: Vec::new() };
         let (roles, inbound_scope) = match config.interception.mode {
             Mode::Ebpf => ((Some(Role::Outbound), Some(Role::Inbound)), Some(Scope::Loopback)),
             Mode::Iptables => ((None, None), Some(Scope::All)),
@@ -54,6 +56,11 @@ impl Bound {
                 &Ingress::Outbound,
             )?;
         }
+        if !bound.armed {
+            tracing::warn!(
+                "the kernel half does not know this process: is it armed, for this cgroup and user?"
+            );
+        }
         for listener in &config.listeners {
             if let Some(backend) = listener.forward.as_ref().and_then(|name| config.backends.get(name)) {
                 let socket = listen::one(listener.address, "an explicit listener", own_role(config))?;
@@ -73,9 +80,14 @@ impl Bound {
         ingress: &Ingress,
     ) -> Result<u16, ListenError> {
         let sockets = listen::pair(scope, port, what, role)?;
-        let port =
-            sockets.first().and_then(|socket| socket.local_addr().ok()).map_or(0, |local| local.port());
-        self.listeners.extend(sockets.into_iter().map(|socket| (socket, ingress.clone())));
+        let port = sockets
+            .first()
+            .and_then(|first| first.listener.local_addr().ok())
+            .map_or(0, |local| local.port());
+        for socket in sockets {
+            self.armed &= socket.heard;
+            self.listeners.push((socket.listener, ingress.clone()));
+        }
         Ok(port)
     }
 

@@ -1,5 +1,6 @@
 //! Typed handles on the maps: settings in, counters out. No policy.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use aya::Ebpf;
@@ -108,6 +109,16 @@ impl Meters {
     pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
         let value = |stat: Stat| self.stats.get(&(stat as u32), 0).map_or(0, |per_cpu| per_cpu.iter().sum());
         Stat::ALL.iter().map(|(stat, name, help)| (*name, *help, value(*stat))).collect()
+    }
+
+    /// Events that userspace was too slow to take.
+    pub fn events_lost(&self) -> u64 {
+        self.stats.get(&(Stat::EventsLost as u32), 0).map_or(0, |per_cpu| per_cpu.iter().sum())
+    }
+
+    /// The ids of the connections that have a record now.
+    pub fn connection_ids(&self) -> HashSet<u64> {
+        self.records.iter().filter_map(Result::ok).map(|(_, record)| record.id).collect()
     }
 
     /// How full the maps are that can fill up.

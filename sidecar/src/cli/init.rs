@@ -1,7 +1,7 @@
 //! `sidecar init`: arm a Pod and exit; what is armed stays until `sidecar detach`.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -12,7 +12,9 @@ use crate::config::{Config, Mode, Ports};
 use crate::detach::undo;
 use crate::host::cgroup::{CgroupPath, Hierarchy};
 use crate::host::seed;
-use crate::instance::{CGROUP_MOUNT, Instance, InstanceName, Owner, RUN_DIRECTORY};
+use crate::instance::{
+    CGROUP_MOUNT, CONTROL_SOCKET, Instance, InstanceName, Owner, PROXY_DIRECTORY, RUN_DIRECTORY,
+};
 use crate::iptables;
 use crate::servers::PortsInUse;
 
@@ -58,9 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
 }
 
 fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<()> {
-    // The proxy puts its control socket there.
-    chown(instance.directory(), Some(args.uid), None)
-        .context("give the instance's directory to the proxy")?;
+    give_the_proxy_a_place(instance.directory(), args.uid)?;
     instance.state.netns = seed::own_netns().unwrap_or_default();
     let own = in_use(with_defaults(config.ports));
     match config.interception.mode {
@@ -96,6 +96,15 @@ fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<
     instance.save()?;
     fs::set_permissions(instance.directory(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     Ok(())
+}
+
+/// Where the proxy may make its control socket. The directory itself stays root's: `detach` believes what is in it.
+fn give_the_proxy_a_place(directory: &Path, uid: u32) -> anyhow::Result<()> {
+    let place = directory.join(PROXY_DIRECTORY);
+    fs::create_dir(&place).with_context(|| format!("create {}", place.display()))?;
+    chown(&place, Some(uid), None).with_context(|| format!("give {} to user {uid}", place.display()))?;
+    symlink(Path::new(PROXY_DIRECTORY).join(CONTROL_SOCKET), directory.join(CONTROL_SOCKET))
+        .with_context(|| format!("create {CONTROL_SOCKET} in {}", directory.display()))
 }
 
 /// The Pod's cgroup is above those of its containers; a process in the root has none above it.

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::config::{Config, Mode, Ports};
 use crate::host::cgroup::Hierarchy;
 use crate::host::seed;
-use crate::instance::{self, InstanceName, RUN_DIRECTORY};
+use crate::instance::{self, InstanceName, PROXY_DIRECTORY, RUN_DIRECTORY};
 use crate::observe::log::LogLevel;
 
 /// Istio's ports.
@@ -45,7 +45,8 @@ async fn serve(args: &Args, config: &Config, log_level: LogLevel) -> anyhow::Res
         tracing::warn!("no instance is armed in this network namespace: is `sidecar init` to come?");
     }
     let app = App::bind(config, with_defaults(config.ports), &name, Hierarchy::visible().as_ref())?;
-    let running = app.serve(config, log_level, directory.as_deref())?;
+    let place = directory.map(|directory| directory.join(PROXY_DIRECTORY));
+    let running = app.serve(config, log_level, place.as_deref())?;
     running.until_told(&mut signals).await;
     running.finish(config.timeouts.drain).await;
     Ok(super::DONE)

@@ -42,23 +42,17 @@ pub fn run(args: &Args, log_level: LogLevel) -> anyhow::Result<u8> {
         Some(name) => name.clone(),
         None => format!("run-{}", std::process::id()).parse()?,
     };
-    let nofile = raise_open_files();
-    let with_command = !args.command.is_empty();
-    let mut session = Session::begin(Path::new(RUN_DIRECTORY), name, args.cgroup.as_deref(), with_command)?;
-    session.arm_proxy(&config)?;
-    super::runtime()?.block_on(serve(args, &config, &mut session, log_level, nofile))
-    // Everything is undone as the session is dropped.
+    super::runtime()?.block_on(serve(args, &config, name, log_level))
 }
 
-async fn serve(
-    args: &Args,
-    config: &Config,
-    session: &mut Session,
-    log_level: LogLevel,
-    nofile: u64,
-) -> anyhow::Result<u8> {
-    // Before anything can end this process: a signal from here on ends it in order.
+async fn serve(args: &Args, config: &Config, name: InstanceName, log_level: LogLevel) -> anyhow::Result<u8> {
+    // Before anything is set up: from here on, a signal ends this process in order.
     let mut signals = Signals::new()?;
+    let nofile = raise_open_files();
+    let with_command = !args.command.is_empty();
+    // Everything is undone as it is dropped.
+    let mut session = Session::begin(Path::new(RUN_DIRECTORY), name, args.cgroup.as_deref(), with_command)?;
+    session.arm_proxy(config)?;
     let name = session.instance().state.name.clone();
     let mut app = App::bind(config, config.ports, name.as_str(), Some(session.hierarchy()))?;
     if let Some(armed) = session.armed_mut() {

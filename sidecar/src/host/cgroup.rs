@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -149,7 +148,7 @@ impl Hierarchy {
                     // Occupied: by processes that die soon.
                     Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
                         kill_members(&path);
-                        sleep(KILL_POLL);
+                        pause();
                     }
                     Err(source) => {
                         return Err(CgroupError::File { operation: "remove the cgroup", path, source });
@@ -215,6 +214,14 @@ fn with_descendants(directory: &Path) -> Vec<PathBuf> {
     }
     found.push(directory.to_owned());
     found
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the processes are not our children: there is nothing to wait on"
+)]
+fn pause() {
+    std::thread::sleep(KILL_POLL);
 }
 
 /// Sends SIGKILL to the processes in a cgroup. `cgroup.kill` does it at once, where it exists (Linux 5.14).

@@ -437,7 +437,9 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 fn skip(why: &str) {
-    assert!(std::env::var_os("REQUIRE_PRIVILEGED").is_none_or(|value| value != "1"), "{why}");
+    #[expect(clippy::disallowed_methods, reason = "how CI says that a skip is a failure")]
+    let required = std::env::var_os("REQUIRE_PRIVILEGED").is_some_and(|value| value == "1");
+    assert!(!required, "{why}");
     eprintln!("skipped: {why}");
 }
 

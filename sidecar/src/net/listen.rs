@@ -37,25 +37,34 @@ pub struct ListenError {
     source: io::Error,
 }
 
+/// A listener, and whether the kernel half knows what it is for.
+#[derive(Debug)]
+pub struct Announced {
+    /// The listener.
+    pub listener: TcpListener,
+    /// False: there was a role to announce, and no kernel half that listened.
+    pub heard: bool,
+}
+
 /// Listens on one port of both address families. `port` 0: a free one. Where the namespace has no IPv6, on IPv4 only.
 pub fn pair(
     scope: Scope,
     port: u16,
     what: &'static str,
     role: Option<Role>,
-) -> Result<Vec<TcpListener>, ListenError> {
+) -> Result<Vec<Announced>, ListenError> {
     let (v4, v6): (IpAddr, IpAddr) = match scope {
         Scope::Loopback => (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
         Scope::All => (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()),
     };
     for attempt in 1.. {
-        let first = one(SocketAddr::new(v4, port), what, role)?;
-        let actual = first.local_addr().map_err(|source| ListenError {
+        let first = announced(SocketAddr::new(v4, port), what, role)?;
+        let actual = first.listener.local_addr().map_err(|source| ListenError {
             address: SocketAddr::new(v4, port),
             what,
             source,
         })?;
-        match one(SocketAddr::new(v6, actual.port()), what, role) {
+        match announced(SocketAddr::new(v6, actual.port()), what, role) {
             Ok(second) => return Ok(vec![first, second]),
             Err(error) if no_ipv6(&error.source) => return Ok(vec![first]),
             Err(error) if port == 0 && attempt < PORT_TRIES && in_use(&error.source) => {}
@@ -67,6 +76,10 @@ pub fn pair(
 
 /// Listens on one address.
 pub fn one(address: SocketAddr, what: &'static str, role: Option<Role>) -> Result<TcpListener, ListenError> {
+    Ok(announced(address, what, role)?.listener)
+}
+
+fn announced(address: SocketAddr, what: &'static str, role: Option<Role>) -> Result<Announced, ListenError> {
     bind(address, role).map_err(|source| ListenError { address, what, source })
 }
 
@@ -93,24 +106,21 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-fn bind(address: SocketAddr, role: Option<Role>) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, role: Option<Role>) -> io::Result<Announced> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
-    if let Some(role) = role
-        && let Err(error) = sys::announce(&socket, role)
-    {
-        // Without the kernel half there is nobody to tell; connections may still come by other ways.
-        if error.raw_os_error() != Some(libc::ENOPROTOOPT) {
-            return Err(error);
-        }
-        tracing::warn!(%address, "the kernel half is not armed for this process: is it another cgroup or user?");
-    }
+    let heard = match role.map(|role| sys::announce(&socket, role)) {
+        None | Some(Ok(())) => true,
+        // Connections may still come by other ways.
+        Some(Err(error)) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => false,
+        Some(Err(error)) => return Err(error),
+    };
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(Announced { listener: TcpListener::from_std(socket.into())?, heard })
 }
 
 fn no_ipv6(error: &io::Error) -> bool {
