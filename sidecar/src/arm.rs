@@ -52,9 +52,9 @@ pub enum ArmError {
     Bpf(#[from] BpfError),
     /// `onProxyDown: closed` cannot be kept.
     #[error("onProxyDown: closed asks for pinned programs, which outlive the proxy: {0}")]
-    NotPinned(#[source] BpfError),
+    NotPinned(BpfError),
     /// The network namespace.
-    #[error("network namespace: {0}")]
+    #[error("network namespace")]
     Netns(#[from] io::Error),
     /// The instance's state.
     #[error(transparent)]

@@ -17,12 +17,12 @@ pub enum DetachError {
     #[error(transparent)]
     Bpf(#[from] BpfError),
     /// A link, by its number.
-    #[error("detach link {id}: {source}")]
+    #[error("detach link {id}: {cause}")]
     Link {
         /// The kernel's number.
         id: u32,
         /// Why it failed.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// Rules.
     #[error(transparent)]
@@ -49,7 +49,7 @@ pub fn undo(directory: &Path, state: &State) -> Result<(), DetachError> {
         step(iptables::remove_instance(state.name.as_str()).map(drop).map_err(Into::into));
     }
     for &id in &state.links {
-        step(link::detach(id).map(drop).map_err(|source| DetachError::Link { id, source }));
+        step(link::detach(id).map(drop).map_err(|cause| DetachError::Link { id, cause }));
     }
     if let Some(path) = &state.pins {
         let pins = pins::PinDirectory { path: path.clone(), mounted: state.pins_mounted };

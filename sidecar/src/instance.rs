@@ -38,14 +38,14 @@ pub enum InstanceError {
         pid: i32,
     },
     /// A file or directory.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}: {cause}{}", path.display(), remedy(cause))]
     File {
         /// What was tried.
         operation: &'static str,
         /// The object.
         path: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -166,7 +166,7 @@ impl Instance {
                 let pid = read(&directory).map_or(0, |state| state.pid);
                 return Err(InstanceError::InUse { name: name.0, pid });
             }
-            Err(source) => return Err(file("create", &directory)(source)),
+            Err(cause) => return Err(file("create", &directory)(cause)),
         }
         let pid = nix::unistd::Pid::this().as_raw();
         let state = State {
@@ -266,7 +266,16 @@ pub fn remove(directory: &Path) -> Result<(), InstanceError> {
 }
 
 fn file(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> InstanceError {
-    move |source| InstanceError::File { operation, path: path.to_owned(), source }
+    move |cause| InstanceError::File { operation, path: path.to_owned(), cause }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => {
+            ": run as root, or with CAP_BPF, CAP_NET_ADMIN and a directory that is yours"
+        }
+        _ => "",
+    }
 }
 
 /// Field 22 of `/proc/PID/stat`. The command's name, field 2, may hold spaces and parentheses.

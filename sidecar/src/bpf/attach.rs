@@ -120,10 +120,10 @@ impl Attachments {
         programs: &[ProgramName],
         path: &Path,
     ) -> Result<(), BpfError> {
-        let directory = File::open(path).map_err(|source| BpfError::File {
+        let directory = File::open(path).map_err(|cause| BpfError::File {
             operation: "open the cgroup",
             path: path.to_owned(),
-            source,
+            cause,
         })?;
         for name in programs {
             self.attach(kernel, *name, &directory, &path.display().to_string())?;
@@ -165,10 +165,10 @@ impl Attachments {
             })?;
         let pin = self.pins.as_ref().map(|pins| pins.join(format!("{}-{}", name.symbol(), self.links.len())));
         if let Some(pin) = &pin {
-            link::pin(&link, pin).map_err(|source| BpfError::File {
+            link::pin(&link, pin).map_err(|cause| BpfError::File {
                 operation: "pin a link as",
                 path: pin.clone(),
-                source,
+                cause,
             })?;
         }
         self.links.push(link);

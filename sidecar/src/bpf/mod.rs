@@ -52,14 +52,14 @@ pub enum BpfError {
         reason: String,
     },
     /// A file or directory, on bpffs or for it.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}: {cause}", path.display())]
     File {
         /// What was tried.
         operation: &'static str,
         /// The object.
         path: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 

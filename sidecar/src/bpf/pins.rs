@@ -20,10 +20,10 @@ pub struct PinDirectory {
 /// Makes the directory: below a bpffs that is there, or else on one of our own, mounted in the instance's directory.
 /// A bpffs of our own is only seen in this mount namespace, and goes with it.
 pub fn create(instance: &str, instance_directory: &Path) -> Result<PinDirectory, BpfError> {
-    let file_error = |operation: &'static str, path: &Path, source: io::Error| BpfError::File {
+    let file_error = |operation: &'static str, path: &Path, cause: io::Error| BpfError::File {
         operation,
         path: path.to_owned(),
-        source,
+        cause,
     };
     if let Some(bpffs) = mounted_bpffs() {
         let path = bpffs.join("sidecar").join(instance);
@@ -56,7 +56,7 @@ pub fn remove(directory: &PinDirectory) -> Result<(), BpfError> {
             }
         })
     };
-    result.map_err(|source| BpfError::File { operation: "remove the pins in", path: path.clone(), source })
+    result.map_err(|cause| BpfError::File { operation: "remove the pins in", path: path.clone(), cause })
 }
 
 fn gone(result: io::Result<()>) -> io::Result<()> {

@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH", required_unless_present = "command")]
     cgroup: Option<PathBuf>,
     /// The program to run under the sidecar, and its arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(last = true)]
     command: Vec<OsString>,
 }
 

@@ -34,14 +34,14 @@ pub enum CgroupError {
         root: PathBuf,
     },
     /// A file or directory of the hierarchy.
-    #[error("{operation} {}: {source}{}", path.display(), remedy(source))]
+    #[error("{operation} {}: {cause}{}", path.display(), remedy(cause))]
     File {
         /// What was tried.
         operation: &'static str,
         /// The object.
         path: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -72,10 +72,10 @@ impl Hierarchy {
         if let Some(visible) = Self::visible() {
             return Ok(visible);
         }
-        let failed = |source: io::Error| CgroupError::File {
+        let failed = |cause: io::Error| CgroupError::File {
             operation: "mount cgroup2 on",
             path: fallback.to_owned(),
-            source,
+            cause,
         };
         fs::create_dir_all(fallback).map_err(failed)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -116,24 +116,24 @@ impl Hierarchy {
         let path = self.directory(cgroup);
         match fs::metadata(&path) {
             Ok(metadata) => Ok(metadata.ino()),
-            Err(source) => Err(CgroupError::File { operation: "look at", path, source }),
+            Err(cause) => Err(CgroupError::File { operation: "look at", path, cause }),
         }
     }
 
     /// Makes a cgroup. Fails when it exists.
     pub fn create(&self, cgroup: &CgroupPath) -> Result<(), CgroupError> {
         let path = self.directory(cgroup);
-        fs::create_dir(&path).map_err(|source| CgroupError::File {
+        fs::create_dir(&path).map_err(|cause| CgroupError::File {
             operation: "create the cgroup",
             path,
-            source,
+            cause,
         })
     }
 
     /// Moves this process, with all its threads.
     pub fn enter(&self, cgroup: &CgroupPath) -> Result<(), CgroupError> {
         let path = self.directory(cgroup).join("cgroup.procs");
-        fs::write(&path, "0").map_err(|source| CgroupError::File { operation: "write", path, source })
+        fs::write(&path, "0").map_err(|cause| CgroupError::File { operation: "write", path, cause })
     }
 
     /// Kills all processes in a cgroup and below it and removes it. Fine when it is gone.
@@ -150,8 +150,8 @@ impl Hierarchy {
                         kill_members(&path);
                         pause();
                     }
-                    Err(source) => {
-                        return Err(CgroupError::File { operation: "remove the cgroup", path, source });
+                    Err(cause) => {
+                        return Err(CgroupError::File { operation: "remove the cgroup", path, cause });
                     }
                 }
             }
@@ -193,7 +193,7 @@ impl CgroupPath {
 /// Unmounts a hierarchy that [`Hierarchy::find`] mounted, and removes the directory. Fine when it is gone, or mounted
 /// in another mount namespace, with which it goes.
 pub fn unmount(point: &Path) -> Result<(), CgroupError> {
-    let failed = |operation| move |source| CgroupError::File { operation, path: point.to_owned(), source };
+    let failed = |operation| move |cause| CgroupError::File { operation, path: point.to_owned(), cause };
     match umount2(point, MntFlags::MNT_DETACH) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT | Errno::EPERM) => {}
         Err(errno) => return Err(failed("unmount")(errno.into())),

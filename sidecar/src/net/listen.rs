@@ -28,13 +28,13 @@ pub enum Scope {
 
 /// A port that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("listen on {address} ({what}): {source}{}", remedy(source))]
+#[error("listen on {address} ({what}): {cause}{}", remedy(cause))]
 pub struct ListenError {
     /// The address.
     pub address: SocketAddr,
     /// What for.
     pub what: &'static str,
-    source: io::Error,
+    cause: io::Error,
 }
 
 /// A listener, and whether the kernel half knows what it is for.
@@ -59,15 +59,15 @@ pub fn pair(
     };
     for attempt in 1.. {
         let first = announced(SocketAddr::new(v4, port), what, role)?;
-        let actual = first.listener.local_addr().map_err(|source| ListenError {
+        let actual = first.listener.local_addr().map_err(|cause| ListenError {
             address: SocketAddr::new(v4, port),
             what,
-            source,
+            cause,
         })?;
         match announced(SocketAddr::new(v6, actual.port()), what, role) {
             Ok(second) => return Ok(vec![first, second]),
-            Err(error) if no_ipv6(&error.source) => return Ok(vec![first]),
-            Err(error) if port == 0 && attempt < PORT_TRIES && in_use(&error.source) => {}
+            Err(error) if no_ipv6(&error.cause) => return Ok(vec![first]),
+            Err(error) if port == 0 && attempt < PORT_TRIES && in_use(&error.cause) => {}
             Err(error) => return Err(error),
         }
     }
@@ -80,7 +80,7 @@ pub fn one(address: SocketAddr, what: &'static str, role: Option<Role>) -> Resul
 }
 
 fn announced(address: SocketAddr, what: &'static str, role: Option<Role>) -> Result<Announced, ListenError> {
-    bind(address, role).map_err(|source| ListenError { address, what, source })
+    bind(address, role).map_err(|cause| ListenError { address, what, cause })
 }
 
 /// Takes a listener off: the kernel half sends nothing here any more, and what waits can still be accepted.

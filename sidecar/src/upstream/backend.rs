@@ -16,14 +16,14 @@ pub struct Backend {
 #[derive(Debug, thiserror::Error)]
 pub enum PickError {
     /// A name was not found.
-    #[error("backend {backend}: look up {name}: {source}")]
+    #[error("backend {backend}: look up {name}: {cause}")]
     Lookup {
         /// The backend.
         backend: String,
         /// The name.
         name: String,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Unix sockets come with the HTTP data plane.
     #[error("backend {0}: a Unix socket cannot be the upstream of a TCP listener")]
@@ -60,7 +60,7 @@ impl Backend {
         match chosen.map(|endpoint| &endpoint.target) {
             Some(Target::Address(address)) => Ok(UpstreamAddr(*address)),
             Some(Target::Dns(dns)) => {
-                let failed = |source| PickError::Lookup { backend: name(), name: dns.name.clone(), source };
+                let failed = |cause| PickError::Lookup { backend: name(), name: dns.name.clone(), cause };
                 let mut found =
                     tokio::net::lookup_host((dns.name.as_str(), dns.port)).await.map_err(failed)?;
                 let none = || failed(io::Error::new(io::ErrorKind::NotFound, "no address"));

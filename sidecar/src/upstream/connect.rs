@@ -17,10 +17,10 @@ pub enum ConnectError {
     Timeout(UpstreamAddr, Duration),
     /// The kernel or the upstream refused.
     #[error("connect to {0}: {1}")]
-    Io(UpstreamAddr, #[source] io::Error),
+    Io(UpstreamAddr, io::Error),
     /// The kernel half could not note the connection as the proxy's own.
     #[error("connect to {0}: the kernel half has no room for it: {1}")]
-    NotNoted(UpstreamAddr, #[source] io::Error),
+    NotNoted(UpstreamAddr, io::Error),
 }
 
 /// Whose connection it is.

@@ -93,7 +93,10 @@ impl Joined {
         self.live.iter().filter(|(_, entry)| open(entry)).map(|(&id, _)| id).collect()
     }
 
-    /// The proxy's half appears. False: it is not listed, since the table is full or its id is in use.
+    /// The proxy's half appears. False: it is not listed, since the table is full.
+    ///
+    /// A program may call connect() again on a socket, which keeps its cookie: the new connection takes the id over,
+    /// even if the old one has not ended yet.
     pub(super) fn proxy_opens(
         &mut self,
         half: Arc<ProxyHalf>,
@@ -101,13 +104,10 @@ impl Joined {
         changes: &mut Vec<Change>,
     ) -> bool {
         let id = half.opening.id;
-        let served = self.live.get(&id).and_then(|entry| entry.proxy.as_ref());
-        if let Some(side) = served {
-            if side.closed.is_none() {
-                return false;
-            }
-            // A program may call connect() again on a socket, which keeps its cookie.
-            self.finish(id, now, changes);
+        match self.live.get(&id).and_then(|entry| entry.proxy.as_ref()) {
+            Some(ProxySide { closed: None, .. }) => drop(self.live.remove(&id)),
+            Some(_) => self.finish(id, now, changes),
+            None => {}
         }
         if self.live.len() >= self.capacity && !self.live.contains_key(&id) {
             return false;
@@ -121,13 +121,20 @@ impl Joined {
         true
     }
 
-    /// The proxy's half ends.
-    pub(super) fn proxy_closes(&mut self, id: ConnectionId, closed: ProxyClosed, changes: &mut Vec<Change>) {
-        let now = closed.at;
-        if let Some(side) = self.live.get_mut(&id).and_then(|entry| entry.proxy.as_mut()) {
-            side.closed = Some(closed);
+    /// The proxy's half ends. Gives `closed` back if it is not listed under its id any more.
+    pub(super) fn proxy_closes(
+        &mut self,
+        half: &Arc<ProxyHalf>,
+        closed: ProxyClosed,
+        changes: &mut Vec<Change>,
+    ) -> Option<ProxyClosed> {
+        let (id, now) = (half.opening.id, closed.at);
+        match self.live.get_mut(&id).and_then(|entry| entry.proxy.as_mut()) {
+            Some(side) if Arc::ptr_eq(&side.half, half) => side.closed = Some(closed),
+            _ => return Some(closed),
         }
         self.finish_if_over(id, now, changes);
+        None
     }
 
     /// The kernel tells of its half.

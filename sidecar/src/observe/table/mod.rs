@@ -47,7 +47,6 @@ pub struct Tracked {
     table: ConnectionTable,
     half: Arc<ProxyHalf>,
     since: Instant,
-    listed: bool,
     closed: bool,
 }
 
@@ -88,7 +87,7 @@ impl ConnectionTable {
         locked.totals.unlisted += u64::from(!listed);
         self.publish(changes, now, &probed);
         drop(locked);
-        Tracked { table: self.clone(), half, since: now, listed, closed: false }
+        Tracked { table: self.clone(), half, since: now, closed: false }
     }
 
     /// The kernel half tells.
@@ -163,9 +162,7 @@ impl ConnectionTable {
         let mut locked = self.lock();
         locked.totals.of_mut(half.opening.direction).closed[reason as usize] += 1;
         locked.totals.add_bytes(half);
-        if tracked.listed {
-            locked.joined.proxy_closes(half.opening.id, closed, &mut changes);
-        } else {
+        if let Some(closed) = locked.joined.proxy_closes(half, closed, &mut changes) {
             changes.push(Change::Closed(Entry::unlisted(half.clone(), tracked.since, closed)));
         }
         self.publish(changes, now, &Probed::default());

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Weak;
 
 use super::*;
@@ -17,11 +18,13 @@ struct Bench {
     joined: Joined,
     now: Instant,
     told: Vec<String>,
+    /// The latest half of each id.
+    halves: HashMap<u64, Arc<ProxyHalf>>,
 }
 
 impl Bench {
     fn new(capacity: usize) -> Self {
-        Self { joined: Joined::new(capacity), now: Instant::now(), told: Vec::new() }
+        Self { joined: Joined::new(capacity), now: Instant::now(), told: Vec::new(), halves: HashMap::new() }
     }
 
     fn step(&mut self, f: impl FnOnce(&mut Joined, Instant, &mut Vec<Change>)) {
@@ -42,14 +45,16 @@ impl Bench {
         let mut listed = false;
         let half = Arc::new(ProxyHalf::new(opening(id)));
         half.counters.sent.store(100, std::sync::atomic::Ordering::Relaxed);
+        self.halves.insert(id, half.clone());
         self.step(|joined, now, changes| listed = joined.proxy_opens(half, now, changes));
         listed
     }
 
     fn proxy_closes(&mut self, id: u64) {
+        let half = self.halves[&id].clone();
         self.step(|joined, at, changes| {
             let closed = ProxyClosed { at, reason: CloseReason::Finished, probed: Probed::default() };
-            joined.proxy_closes(ConnectionId(id), closed, changes);
+            assert!(joined.proxy_closes(&half, closed, changes).is_none(), "{id} is listed");
         });
     }
 
@@ -215,7 +220,6 @@ fn capacity_bounds_all_that_is_kept() {
     let mut bench = Bench::new(2);
     assert!(bench.proxy_opens(1) && bench.proxy_opens(2));
     assert!(!bench.proxy_opens(3), "full");
-    assert!(!bench.proxy_opens(2), "its id is in use");
     bench.kernel_opens(4);
     assert_eq!(bench.joined.live.len(), 2);
     for id in 1..=2 {
@@ -248,4 +252,18 @@ fn states_follow_the_halves() {
     bench.proxy_closes(1);
     let closing = state(&bench);
     assert_eq!((closing.state, closing.close_reason), (State::Closing, Some(CloseReason::Finished)));
+}
+
+#[test]
+fn a_socket_that_connects_again_takes_its_id_over_at_once() {
+    let mut bench = Bench::new(8);
+    assert!(bench.proxy_opens(1));
+    let first = bench.halves[&ConnectionId(1).0].clone();
+    assert!(bench.proxy_opens(1));
+    bench.step(|joined, at, changes| {
+        let closed = ProxyClosed { at, reason: CloseReason::ClientReset, probed: Probed::default() };
+        assert!(joined.proxy_closes(&first, closed, changes).is_some(), "the id is the second one's");
+    });
+    bench.proxy_closes(1);
+    assert_eq!(bench.told(), ["open 1", "open 1", "close 1 finished 100"]);
 }

@@ -1,0 +1,13 @@
+//! Tests that need no privilege: the command line and what it says of bad input.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+mod usage;
+mod validate;
+
+use sidecar_tests::{Finished, Place, cli};
+
+/// Runs `sidecar ARGS` with no capability, so that a mistake can arm nothing.
+fn sidecar(args: &[&str]) -> Finished {
+    cli(&Place::default().without_capabilities(), args)
+}

@@ -1,0 +1,26 @@
+//! What the environment says to the tests; README.md lists it.
+#![allow(clippy::disallowed_methods, reason = "the one place where the tests read the environment")]
+
+use std::path::PathBuf;
+
+/// `REQUIRE_PRIVILEGED=1`: a skip is a failure.
+pub(crate) fn skips_are_failures() -> bool {
+    std::env::var_os("REQUIRE_PRIVILEGED").is_some_and(|value| value == "1")
+}
+
+/// `SIDECAR_BIN`: the binary under test.
+pub(crate) fn binary() -> Option<PathBuf> {
+    std::env::var_os("SIDECAR_BIN").map(PathBuf::from)
+}
+
+/// `SIDECAR_TEST_BYTES`: the length of large transfers.
+pub fn transfer_bytes() -> Option<u64> {
+    let value = std::env::var("SIDECAR_TEST_BYTES").ok()?;
+    Some(value.parse().unwrap_or_else(|error| panic!("SIDECAR_TEST_BYTES={value}: {error}")))
+}
+
+/// The directories of `PATH`, and those of system programs.
+pub(crate) fn program_directories() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect()
+}

@@ -1,0 +1,217 @@
+//! The `sidecar` binary.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::wait::{DEADLINE, eventually};
+use crate::{Config, Connection, Finished, Footprint, Netns, Place, Probe, Program};
+use crate::{cgroup, control, environment, netns, probe};
+
+/// Where each instance keeps a directory of its name.
+const INSTANCES: &str = "/run/sidecar";
+
+/// A `sidecar run`. Dropping it ends it and removes what it left.
+#[derive(Debug)]
+pub struct Sidecar {
+    program: Program,
+    name: String,
+    netns: Place,
+    _directory: TempDir,
+}
+
+/// The binary under test: `SIDECAR_BIN`, or the workspace's release or debug build.
+///
+/// # Panics
+///
+/// When there is none.
+pub fn binary() -> PathBuf {
+    if let Some(path) = environment::binary() {
+        return path;
+    }
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    ["release/sidecar", "debug/sidecar"]
+        .map(|build| target.join(build))
+        .into_iter()
+        .find(|path| path.exists())
+        .expect("there is no sidecar to test: run `cargo xtask build`, or set SIDECAR_BIN")
+}
+
+/// A copy of the binary that every user can run: the build may be in a directory of root's.
+pub fn binary_for_everyone() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.path().join("sidecar");
+    std::fs::copy(binary(), &copy).unwrap();
+    std::fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+    (directory, copy)
+}
+
+/// Runs `sidecar ARGS` at `place` to its end.
+#[track_caller]
+pub fn cli(place: &Place, args: &[&str]) -> Finished {
+    Finished::of(place.command(binary()).args(args))
+}
+
+impl Sidecar {
+    /// Arms `netns` and a fresh cgroup, and waits until they are: programs started at [`Self::place`] are then
+    /// intercepted.
+    #[track_caller]
+    pub fn start(netns: &Netns, config: &Config) -> Self {
+        let mut sidecar = Self::run(netns, config, &["sleep", "infinity"]);
+        sidecar.wait_until_ready();
+        sidecar
+    }
+
+    /// Starts `sidecar run -- CMD` in `netns`.
+    #[track_caller]
+    pub fn run(netns: &Netns, config: &Config, cmd: &[&str]) -> Self {
+        Self::run_with(netns, config, &[], cmd)
+    }
+
+    /// Starts `sidecar run OPTIONS -- CMD` in `netns`; without CMD when `cmd` is empty.
+    #[track_caller]
+    pub fn run_with(netns: &Netns, config: &Config, options: &[&str], cmd: &[&str]) -> Self {
+        Self::launch(netns.place().command(binary()), netns, config, options, cmd)
+    }
+
+    /// Starts `ip netns exec NETNS sidecar run -- CMD`.
+    #[track_caller]
+    pub fn run_by_ip_netns_exec(netns: &Netns, config: &Config, cmd: &[&str]) -> Self {
+        Self::launch(netns.ip_netns_exec(binary()), netns, config, &[], cmd)
+    }
+
+    fn launch(mut command: Command, netns: &Netns, config: &Config, options: &[&str], cmd: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.yaml");
+        std::fs::write(&file, config.text()).unwrap();
+        let name = netns::unique("run");
+        command.args(["run", "--name", &name, "--config"]).arg(file).args(options);
+        if !cmd.is_empty() {
+            command.arg("--").args(cmd);
+        }
+        let program = Program::start(&mut command).ended_by(Signal::SIGTERM);
+        Self { program, name, netns: netns.place(), _directory: directory }
+    }
+
+    /// Waits until the control socket answers and CMD, if any, can have been started.
+    #[track_caller]
+    pub fn wait_until_ready(&mut self) {
+        eventually(DEADLINE, &format!("{} to be ready", self.name), || {
+            assert!(!self.program.has_ended(), "sidecar ended: {}{}", self.stdout(), self.program.stderr());
+            let armed = !cgroup::members(&self.cgroup()).is_empty();
+            (armed && self.get("/connections").is_ok()).then_some(())
+        });
+    }
+
+    /// The instance's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The process.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
+    }
+
+    /// What CMD has printed so far.
+    pub fn stdout(&self) -> String {
+        self.program.stdout()
+    }
+
+    /// The network namespace and CMD's cgroup: where an intercepted program runs.
+    pub fn place(&self) -> Place {
+        self.netns.clone().in_cgroup(&self.cgroup().join("app"))
+    }
+
+    /// Runs a probe under interception.
+    #[track_caller]
+    pub fn probe(&self, args: &[&str]) -> Value {
+        probe(&self.place(), args)
+    }
+
+    /// Runs a probe under interception and keeps its connections open.
+    #[track_caller]
+    pub fn hold(&self, args: &[&str]) -> Probe {
+        Probe::hold(&self.place(), args)
+    }
+
+    /// This instance's live connections.
+    #[track_caller]
+    pub fn connections(&self) -> Vec<Connection> {
+        Connection::list(&self.get("/connections").unwrap())
+    }
+
+    /// Waits for a live connection of this direction and original destination.
+    #[track_caller]
+    pub fn connection(&self, direction: &str, destination: &str) -> Connection {
+        eventually(DEADLINE, &format!("an {direction} connection to {destination}"), || {
+            self.connections().into_iter().find(|connection| connection.is(direction, destination))
+        })
+    }
+
+    /// What it has in the kernel and in the file system now.
+    pub fn footprint(&self, netns: &Netns) -> Footprint {
+        Footprint::of(&self.name, self.program.pid().as_raw(), netns)
+    }
+
+    /// Ends it as the user would.
+    #[track_caller]
+    pub fn terminate(&mut self) -> Finished {
+        self.program.signal(Signal::SIGTERM);
+        self.program.wait()
+    }
+
+    /// Ends it as the kernel would, which leaves what it armed and what runs under it.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.program.signal(Signal::SIGKILL);
+        self.program.wait();
+    }
+
+    /// Ends what runs under it.
+    #[track_caller]
+    pub fn end_apps(&self) {
+        cgroup::kill(&self.cgroup().join("app"));
+    }
+
+    /// Undoes what an instance that was killed has left.
+    #[track_caller]
+    pub fn detach(&self) -> Finished {
+        cli(&self.netns, &["detach", &self.name])
+    }
+
+    fn get(&self, path: &str) -> std::io::Result<String> {
+        control::get(&Path::new(INSTANCES).join(&self.name).join("control.sock"), path)
+    }
+
+    fn cgroup(&self) -> PathBuf {
+        cgroup::own().join(format!("sidecar-{}", self.name))
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        if !self.program.has_ended() {
+            self.program.signal(Signal::SIGTERM);
+            crate::wait::within(DEADLINE, || self.program.has_ended().then_some(()));
+        }
+        let directory = Path::new(INSTANCES).join(&self.name);
+        // All gone already, unless it was killed.
+        if directory.exists() {
+            let _ = self.netns.command(binary()).args(["detach", &self.name]).output();
+        }
+        // What is still there is a bug, but not to be one for other tests.
+        cgroup::remove(&self.cgroup());
+        if directory.exists() {
+            let _ = umount2(&directory.join("bpf"), MntFlags::MNT_DETACH);
+            let _ = std::fs::remove_dir_all(&directory);
+        }
+    }
+}
