@@ -67,6 +67,12 @@ impl Ip {
         let v6 = c == 0 && u32::from_be(d) == 1;
         a == 0 && b == 0 && (v4 || v6) || self.is_unspecified()
     }
+
+    /// True for `fe80::/10` (RFC 4291 section 2.5.6): means nothing without an interface, which a map does not hold.
+    #[inline(always)]
+    pub const fn is_v6_link_local(&self) -> bool {
+        u32::from_be(self.0[0]) >> 22 == 0xfe80 >> 6
+    }
 }
 
 impl Endpoint {
@@ -129,6 +135,19 @@ mod tests {
         for text in ["10.1.2.3:80", "[2001:db8::1]:443", "0.0.0.0:1", "[::1]:65535"] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(SocketAddr::from(Endpoint::from(address)), address);
+        }
+    }
+
+    #[test]
+    fn link_local_is_fe80_10() {
+        for (text, expected) in [
+            ("fe80::1", true),
+            ("febf::1", true),
+            ("fec0::1", false),
+            ("fd00::1", false),
+            ("254.128.0.1", false),
+        ] {
+            assert_eq!(Ip::from(text.parse::<IpAddr>().unwrap()).is_v6_link_local(), expected, "{text}");
         }
     }
 

@@ -87,6 +87,8 @@ pub enum Verdict {
     MapFull = 6,
     /// Untouched: the socket is bound to a device, from which loopback cannot be reached.
     DeviceBound = 7,
+    /// Untouched: an IPv6 link-local address, whose interface the proxy would not know.
+    LinkLocal = 8,
 }
 
 shared! {

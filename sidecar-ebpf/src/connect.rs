@@ -71,6 +71,7 @@ fn detour(ctx: *mut bpf_sock_addr, destination: Endpoint) -> Option<Detour> {
     }
     let facts = Facts {
         loopback: destination.ip.is_loopback(),
+        link_local: destination.ip.is_v6_link_local(),
         port: port_rules(Direction::Outbound, destination.port),
         included: listed(&INCLUDE, Direction::Outbound, &destination.ip),
         excluded: listed(&EXCLUDE, Direction::Outbound, &destination.ip),
@@ -78,7 +79,11 @@ fn detour(ctx: *mut bpf_sock_addr, destination: Endpoint) -> Option<Detour> {
     let verdict = decide::outbound(settings, &facts).unwrap_or(Verdict::Captured);
     let (verdict, detour) = match verdict {
         Verdict::Captured => capture(ctx, settings, destination),
-        untouched => (untouched, None),
+        untouched => {
+            // What an earlier connect() on this socket noted, if that failed before its SYN.
+            let _ = RECORDS.remove(cookie(ctx));
+            (untouched, None)
+        }
     };
     if settings.flags & flag::TRACE != 0 {
         record::decided(verdict, Direction::Outbound, destination);
@@ -99,7 +104,7 @@ fn capture(ctx: *mut bpf_sock_addr, settings: &Settings, destination: Endpoint) 
     let netns = netns_of_addr(ctx);
     let family = if destination.ip.is_v4() { 4 } else { 6 };
     let key = ListenerKey { netns, role: Role::Outbound as u32, family };
-    // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
+    // SAFETY: see `maps`.
     let Some(listener) = (unsafe { PROXY.get(key) }) else {
         count(if closed { Stat::RefusedProxyDown } else { Stat::PassedProxyDown });
         return (Verdict::ProxyDown, closed.then_some(Detour::Nowhere));
@@ -153,7 +158,7 @@ fn mark_as_proxys(ctx: *mut bpf_sock_addr) {
 /// The bits of [`sidecar_common::settings::port_rule`] for a port.
 #[inline(always)]
 pub fn port_rules(direction: Direction, port: u16) -> u32 {
-    // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
+    // SAFETY: see `maps`.
     unsafe { PORTS.get(PortKey { direction: direction as u16, port }) }.copied().unwrap_or(0)
 }
 

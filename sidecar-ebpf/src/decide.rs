@@ -6,6 +6,8 @@ use sidecar_common::settings::{Settings, Verdict, flag, port_rule};
 pub struct Facts {
     /// The destination is loopback (outbound), or the packet came in through it (inbound).
     pub loopback: bool,
+    /// The destination (outbound) or the client (inbound) is an IPv6 link-local address.
+    pub link_local: bool,
     /// The bits of [`port_rule`] for the port.
     pub port: u32,
     /// An included network holds the address.
@@ -20,6 +22,9 @@ pub fn outbound(settings: &Settings, facts: &Facts) -> Option<Verdict> {
     if facts.loopback && settings.flags & flag::CAPTURE_LOOPBACK == 0 {
         return Some(Verdict::Loopback);
     }
+    if facts.link_local {
+        return Some(Verdict::LinkLocal);
+    }
     let ports_listed = settings.flags & flag::OUTBOUND_INCLUDE_PORTS != 0;
     let networks_listed = settings.flags & flag::OUTBOUND_INCLUDE_CIDRS != 0;
     selected(facts, ports_listed, networks_listed)
@@ -30,6 +35,9 @@ pub fn outbound(settings: &Settings, facts: &Facts) -> Option<Verdict> {
 pub fn inbound(settings: &Settings, facts: &Facts) -> Option<Verdict> {
     if facts.loopback {
         return Some(Verdict::Loopback);
+    }
+    if facts.link_local {
+        return Some(Verdict::LinkLocal);
     }
     let ports_listed = settings.flags & flag::INBOUND_INCLUDE_PORTS != 0;
     let networks_listed = settings.flags & flag::INBOUND_INCLUDE_CIDRS != 0;

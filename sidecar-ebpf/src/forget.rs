@@ -8,20 +8,21 @@ use crate::sock::{cookie, field};
 /// include/net/tcp_states.h
 const TCP_CLOSE: u32 = 7;
 
-/// A program let go of a socket. One that was never connected has no state change to come, so what connect() noted
-/// is removed here: connect() can fail after the hook, say for want of a route.
+/// A program let go of a socket. What connect() noted of one that never got to `TCP_CONNECT_CB` is removed here: no
+/// state change is to come for it. connect() can fail after the hook, say for want of a route; and with
+/// `TCP_FASTOPEN_CONNECT` the SYN waits for the first write, which may never come.
 #[inline(always)]
 pub fn released(ctx: &SockContext) {
-    if field!(ctx.sock, state) != TCP_CLOSE {
-        return;
-    }
     let cookie = cookie(ctx.sock);
-    let _ = DIALS.remove(cookie);
-    let _ = ROLES.remove(cookie);
     if let Some(record) = RECORDS.get_ptr(cookie)
-        // SAFETY: the map is not preallocated, so the entry stays while this program runs.
+        // SAFETY: see `maps`.
         && unsafe { (*record).state } == 0
     {
         let _ = RECORDS.remove(cookie);
+    }
+    // A listener's role is still asked for when it leaves its state, which comes later.
+    if field!(ctx.sock, state) == TCP_CLOSE {
+        let _ = DIALS.remove(cookie);
+        let _ = ROLES.remove(cookie);
     }
 }

@@ -9,7 +9,7 @@ use sidecar_common::stats::Stat;
 
 use crate::connect::{listed, port_rules};
 use crate::decide::{self, Facts};
-use crate::maps::{EXCLUDE, INCLUDE, ORIGINS, PROXY, PROXY_SOCKETS, SERVICES, count};
+use crate::maps::{EXCLUDE, INCLUDE, ORIGINS, PROXY, PROXY_SOCKETS, SEEDED, SERVICES, count};
 use crate::sock::{AF_INET, field, ip6};
 use crate::{maps, record};
 
@@ -35,6 +35,7 @@ pub fn steer(ctx: &SkLookupContext) -> u32 {
     let remote = remote(lookup);
     let facts = Facts {
         loopback: field!(lookup, ingress_ifindex) == LOOPBACK_IFINDEX && local.ip.is_loopback(),
+        link_local: local.ip.is_v6_link_local(),
         port: port_rules(Direction::Inbound, local.port),
         included: listed(&INCLUDE, Direction::Inbound, &remote.ip),
         excluded: listed(&EXCLUDE, Direction::Inbound, &remote.ip),
@@ -77,8 +78,9 @@ fn hand_over(ctx: &SkLookupContext, settings: &Settings, key: &ListenerKey) -> (
 fn served(netns: NetnsCookie, local: &Endpoint) -> bool {
     let listens = |ip: Ip| {
         let key = ServiceKey { netns, endpoint: Endpoint::new(ip, local.port) };
-        // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
-        matches!(unsafe { SERVICES.get(key) }, Some(service) if service.listeners > 0)
+        // SAFETY: see `maps`.
+        let learned = matches!(unsafe { SERVICES.get(key) }, Some(service) if service.listeners > 0);
+        learned || SEEDED.get_ptr(key).is_some()
     };
     listens(local.ip) || local.ip.is_v4() && listens(Ip::v4(0)) || listens(Ip([0; 4]))
 }
@@ -86,7 +88,7 @@ fn served(netns: NetnsCookie, local: &Endpoint) -> bool {
 /// The proxy's own connection to the program it serves.
 #[inline(always)]
 fn from_the_proxy(flow: &FlowKey) -> bool {
-    // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
+    // SAFETY: see `maps`.
     matches!(unsafe { ORIGINS.get(flow) }, Some(origin) if origin.intent == Intent::Proxy as u32)
 }
 

@@ -2,6 +2,13 @@
 //!
 //! Maps with many short-lived entries are allocated on demand: an idle instance costs little. No correctness rests
 //! on eviction: a full map refuses the next entry, and the caller counts it.
+//!
+//! # Safety of what lookups return
+//!
+//! The verifier bounds every access to a value, so memory is safe. What it does not forbid: since Linux 6.1 an entry that
+//! is removed on another CPU may be used for another key at once, while this program still holds it. So entries that
+//! are read or written here belong to a connection that the running hook itself keeps alive (its socket is locked or
+//! just being looked up), or are never removed while it matters (`PROXY`, `SERVICES`).
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
@@ -9,7 +16,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SockHash};
 use sidecar_common::address::CidrKey;
 use sidecar_common::connection::Record;
-use sidecar_common::flow::{FlowKey, Listener, ListenerKey, NetnsCookie, Origin, Service, ServiceKey};
+use sidecar_common::flow::{
+    FlowKey, Listener, ListenerKey, NetnsCookie, Origin, Program, Service, ServiceKey,
+};
 use sidecar_common::option::Forward;
 use sidecar_common::settings::{PortKey, Settings};
 use sidecar_common::stats::{STATS as STAT_COUNT, Stat};
@@ -58,6 +67,10 @@ pub static ORIGINS: HashMap<FlowKey, Origin> = HashMap::with_max_entries(4 * 65_
 /// The listeners of armed programs.
 #[map]
 pub static SERVICES: HashMap<ServiceKey, Service> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Listeners that were there before their cgroup was armed. Userspace puts them in, and takes them out when they close.
+#[map]
+pub static SEEDED: HashMap<ServiceKey, Program> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
 /// Opens and closes for userspace.
 #[map]

@@ -34,8 +34,7 @@ pub fn v6(ctx: *mut bpf_sock_addr) {
 #[inline(always)]
 fn shown_peer(ctx: *mut bpf_sock_addr) -> Option<Endpoint> {
     if let Some(record) = RECORDS.get_ptr_mut(cookie(ctx)) {
-        // SAFETY: the map is not preallocated, so the entry stays while this program runs; fields are plain
-        // integers, and the only other writer of `program` is this very hook.
+        // SAFETY: see `maps`.
         let record = unsafe { &mut *record };
         if record.direction == Direction::Outbound as u32 {
             return Some(record.original_destination);
@@ -47,8 +46,14 @@ fn shown_peer(ctx: *mut bpf_sock_addr) -> Option<Endpoint> {
     }
     // SAFETY: `sk` is a context field; `of_sock` handles a null one.
     let ends = Ends::of_sock(unsafe { (*ctx).__bindgen_anon_1.sk })?;
-    // SAFETY: as above.
-    let origin = unsafe { ORIGINS.get(ends.accepted(netns_of_addr(ctx))) }?;
-    let told = origin.intent == Intent::Proxy as u32 && origin.address.port != 0;
-    told.then_some(origin.address)
+    let netns = netns_of_addr(ctx);
+    // SAFETY: see `maps`.
+    if let Some(origin) = unsafe { ORIGINS.get(ends.accepted(netns)) } {
+        let told = origin.intent == Intent::Proxy as u32 && origin.address.port != 0;
+        return told.then_some(origin.address);
+    }
+    // The socket of an MPTCP connection has another cookie than the one that dialled for it.
+    // SAFETY: see `maps`.
+    let origin = unsafe { ORIGINS.get(ends.dialled(netns)) }?;
+    (origin.intent == Intent::Captured as u32).then_some(origin.address)
 }

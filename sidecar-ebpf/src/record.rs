@@ -30,10 +30,10 @@ pub fn program_of_caller() -> Program {
     }
 }
 
-/// Tells userspace that a connection opened or closed.
+/// Tells userspace that a connection opened or closed, and is in this TCP state now.
 #[inline(always)]
-pub fn emit(kind: EventKind, record: &Record) {
-    submit(Event { kind: kind as u32, verdict: 0, record: *record });
+pub fn emit(kind: EventKind, state: u32, record: &Record) {
+    submit(Event { kind: kind as u32, verdict: 0, record: Record { state, ..*record } });
 }
 
 /// The debug switch: tells userspace what was decided on a destination.

@@ -1,10 +1,12 @@
 //! sock_ops: what happens to sockets, from TCP's own callbacks.
 
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB,
-    BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB,
-    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB,
+    BPF_NOEXIST, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
+    BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG,
+    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+    BPF_SOCK_OPS_TCP_LISTEN_CB,
 };
+use aya_ebpf::helpers::bpf_get_current_uid_gid;
 use aya_ebpf::programs::SockOpsContext;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use sidecar_common::address::{Endpoint, Ip};
@@ -15,7 +17,7 @@ use sidecar_common::flow::{
 use sidecar_common::settings::Direction;
 use sidecar_common::stats::Stat;
 
-use crate::maps::{self, DIALS, ORIGINS, PROXY, PROXY_SOCKETS, RECORDS, ROLES, SERVICES, count};
+use crate::maps::{self, DIALS, ORIGINS, PROXY, PROXY_SOCKETS, RECORDS, ROLES, SEEDED, SERVICES, count};
 use crate::record;
 use crate::sock::{AF_INET, Ends, cookie, field, ip6, netns_of_sock_ops};
 use crate::tell::retire;
@@ -55,8 +57,7 @@ fn connecting(ctx: &SockOpsContext) {
     let netns = netns_of_sock_ops(ctx);
     let ends = Ends::of_sock_ops(ctx);
     if let Some(record) = RECORDS.get_ptr_mut(cookie) {
-        // SAFETY: the map is not preallocated, so the entry stays while this program runs; this socket's callbacks
-        // do not run concurrently (they hold its lock).
+        // SAFETY: see `maps`.
         let record = unsafe { &mut *record };
         record.source = ends.local;
         record.state = field!(ctx.ops, state);
@@ -71,7 +72,7 @@ fn connecting(ctx: &SockOpsContext) {
         watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG);
         return;
     }
-    // SAFETY: as above.
+    // SAFETY: see `maps`.
     if let Some(forward) = unsafe { DIALS.get(cookie) } {
         let origin = Origin {
             address: forward.client,
@@ -92,7 +93,7 @@ fn dialled(ctx: &SockOpsContext) {
     if let Some(record) = record_of(ctx) {
         record.state = tcp::ESTABLISHED;
         record.phantoms = phantom::SYN_SENT;
-        record::emit(EventKind::Open, record);
+        record::emit(EventKind::Open, tcp::ESTABLISHED, record);
     }
 }
 
@@ -103,7 +104,7 @@ fn accepted(ctx: &SockOpsContext) {
     let netns = netns_of_sock_ops(ctx);
     let ends = Ends::of_sock_ops(ctx);
     let Some(origin) = ORIGINS.get_ptr_mut(ends.accepted(netns)) else { return };
-    // SAFETY: the map is not preallocated, so the entry stays while this program runs.
+    // SAFETY: see `maps`.
     let origin = unsafe { &mut *origin };
     let cookie = cookie(ctx.ops);
     origin.accepted = cookie;
@@ -128,7 +129,7 @@ fn accepted(ctx: &SockOpsContext) {
         return;
     }
     watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG);
-    record::emit(EventKind::Open, &record);
+    record::emit(EventKind::Open, tcp::ESTABLISHED, &record);
 }
 
 /// The proxy's listener registers itself; a program's port becomes one that is steered.
@@ -151,16 +152,16 @@ fn listening(ctx: &SockOpsContext) {
     }
     let key = ServiceKey { netns, endpoint: local };
     let program = if maps::has_task_in_sockops() { record::program_of_caller() } else { Program::default() };
-    if let Some(service) = SERVICES.get_ptr_mut(key) {
-        // SAFETY: the map is not preallocated, so the entry stays while this program runs; the counter is changed
-        // atomically, as listeners on other CPUs may share it.
-        unsafe {
-            (*service).program = program;
-            add(&raw mut (*service).listeners, 1);
-        }
-    } else if SERVICES.insert(key, Service { listeners: 1, program }, 0).is_err() {
+    // Fails when it is there already, which two listeners at once may both find: the counter alone counts.
+    let _ = SERVICES.insert(key, Service { listeners: 0, program }, u64::from(BPF_NOEXIST));
+    let Some(service) = SERVICES.get_ptr_mut(key) else {
         count(Stat::ServicesFull);
         return;
+    };
+    // SAFETY: an entry of this map is never removed; listeners on other CPUs may share the counter.
+    unsafe {
+        (*service).program = program;
+        add(&raw mut (*service).listeners, 1);
     }
     watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
@@ -174,9 +175,8 @@ fn changed(ctx: &SockOpsContext) {
     }
     let cookie = cookie(ctx.ops);
     if let Some(record) = RECORDS.get_ptr_mut(cookie) {
-        // SAFETY: as in `connecting`.
+        // SAFETY: see `maps`.
         let record = unsafe { &mut *record };
-        record.state = new;
         if matches!(new, tcp::CLOSE_WAIT | tcp::CLOSING | tcp::TIME_WAIT) || old == tcp::FIN_WAIT2 {
             record.phantoms |= phantom::FIN_RECEIVED;
         }
@@ -185,8 +185,10 @@ fn changed(ctx: &SockOpsContext) {
         }
         measure(ctx, record);
         if new == tcp::CLOSE {
-            record::emit(EventKind::Close, record);
+            record::emit(EventKind::Close, new, record);
         }
+        // Last: with it, whoever closes the other end may remove the record.
+        record.state = new;
     }
     if new == tcp::CLOSE {
         closed(ctx, cookie);
@@ -200,7 +202,7 @@ fn closed(ctx: &SockOpsContext, cookie: u64) {
     let netns = netns_of_sock_ops(ctx);
     let ends = Ends::of_sock_ops(ctx);
     let accepted = ends.accepted(netns);
-    // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
+    // SAFETY: see `maps`.
     if let Some(origin) = unsafe { ORIGINS.get(accepted) }
         && origin.accepted == cookie
     {
@@ -210,7 +212,7 @@ fn closed(ctx: &SockOpsContext, cookie: u64) {
         let _ = RECORDS.remove(cookie);
         if captured
             && let Some(record) = RECORDS.get_ptr(dialler)
-            // SAFETY: as above.
+            // SAFETY: see `maps`.
             && unsafe { (*record).state } == tcp::CLOSE
         {
             let _ = RECORDS.remove(dialler);
@@ -218,7 +220,7 @@ fn closed(ctx: &SockOpsContext, cookie: u64) {
         return;
     }
     let dialled = ends.dialled(netns);
-    // SAFETY: as above.
+    // SAFETY: see `maps`.
     match unsafe { ORIGINS.get(dialled) } {
         Some(origin) if origin.accepted != 0 => {}
         Some(_) => {
@@ -238,8 +240,7 @@ fn unlistened(ctx: &SockOpsContext) {
     let netns = netns_of_sock_ops(ctx);
     let local = listener_end(ctx);
     if let Some(role) = role_of(cookie, local.port) {
-        let family = if field!(ctx.ops, family) == AF_INET { 4 } else { 6 };
-        retire(&ListenerKey { netns, role, family }, cookie);
+        retire(netns, role, cookie);
         let _ = ROLES.remove(cookie);
         return;
     }
@@ -268,14 +269,20 @@ fn measure(ctx: &SockOpsContext, record: &mut Record) {
     record.retransmits = field!(ctx.ops, total_retrans);
 }
 
-/// What a listener is, if it is the proxy's: as it said itself, or, for an unmodified proxy, by its port.
+/// What a listener is, if it is the proxy's: as it said itself, or, for an unmodified proxy, by its port and user.
+/// Called at listen() and at the close of a listener, which run in the process that owns it.
 #[inline(always)]
 fn role_of(cookie: u64, port: u16) -> Option<u32> {
-    // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
+    // SAFETY: see `maps`.
     if let Some(role) = unsafe { ROLES.get(cookie) } {
         return Some(*role);
     }
     let settings = maps::settings()?;
+    // Another user's program must not become the proxy by taking its port first, where the kernel tells users.
+    let by_user = settings.exempt_mark == 0 && maps::has_task_in_sockops();
+    if by_user && bpf_get_current_uid_gid() as u32 != settings.exempt_uid {
+        return None;
+    }
     if port == settings.outbound_port {
         Some(Role::Outbound as u32)
     } else if port == settings.inbound_port {
@@ -320,9 +327,11 @@ fn listener_end(ctx: &SockOpsContext) -> Endpoint {
 #[inline(always)]
 fn program_behind(netns: NetnsCookie, local: &Endpoint) -> Program {
     let find = |ip: Ip| {
-        // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
-        unsafe { SERVICES.get(ServiceKey { netns, endpoint: Endpoint::new(ip, local.port) }) }
-            .map(|s| s.program)
+        let key = ServiceKey { netns, endpoint: Endpoint::new(ip, local.port) };
+        // SAFETY: see `maps`.
+        let learned = unsafe { SERVICES.get(key) }.filter(|service| service.listeners > 0);
+        // SAFETY: see `maps`.
+        learned.map(|service| service.program).or_else(|| unsafe { SEEDED.get(key) }.copied())
     };
     let v4 = if local.ip.is_v4() { find(Ip::v4(0)) } else { None };
     find(local.ip).or(v4).or_else(|| find(Ip([0; 4]))).unwrap_or_default()
@@ -330,7 +339,7 @@ fn program_behind(netns: NetnsCookie, local: &Endpoint) -> Program {
 
 #[inline(always)]
 fn record_of(ctx: &SockOpsContext) -> Option<&'static mut Record> {
-    // SAFETY: as in `connecting`.
+    // SAFETY: see `maps`.
     RECORDS.get_ptr_mut(cookie(ctx.ops)).map(|record| unsafe { &mut *record })
 }
 

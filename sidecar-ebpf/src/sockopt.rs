@@ -59,7 +59,7 @@ pub fn leave_large_buffers(ctx: *mut bpf_sockopt) {
 fn original_destination(ctx: *mut bpf_sockopt) -> Option<Endpoint> {
     // SAFETY: `sk` is a context field; `of_sock` handles a null one.
     let ends = Ends::of_sock(unsafe { (*ctx).__bindgen_anon_1.sk })?;
-    // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
+    // SAFETY: see `maps`.
     let origin = unsafe { ORIGINS.get(ends.accepted(netns_of_sockopt(ctx))) }?;
     (origin.intent == Intent::Captured as u32).then_some(origin.address)
 }
@@ -68,16 +68,16 @@ fn original_destination(ctx: *mut bpf_sockopt) -> Option<Endpoint> {
 /// connected: that of the program that accepted.
 #[inline(always)]
 fn record(ctx: *mut bpf_sockopt) -> Option<Record> {
-    // SAFETY: as in `original_destination`.
+    // SAFETY: see `maps`.
     let ends = Ends::of_sock(unsafe { (*ctx).__bindgen_anon_1.sk })?;
     let netns = netns_of_sockopt(ctx);
-    // SAFETY: as in `original_destination`.
+    // SAFETY: see `maps`.
     let cookie = match unsafe { ORIGINS.get(ends.accepted(netns)) } {
         Some(origin) if origin.intent == Intent::Captured as u32 => origin.id,
-        // SAFETY: as in `original_destination`.
+        // SAFETY: see `maps`.
         _ => unsafe { ORIGINS.get(ends.dialled(netns)) }?.accepted,
     };
-    // SAFETY: as in `original_destination`.
+    // SAFETY: see `maps`.
     unsafe { RECORDS.get(cookie) }.copied()
 }
 

@@ -2,13 +2,13 @@
 
 use aya_ebpf::bindings::bpf_sockopt;
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_uid_gid};
-use sidecar_common::flow::{ListenerKey, Role};
+use sidecar_common::flow::{ListenerKey, NetnsCookie, Role};
 use sidecar_common::option::{self, Announce, Forward};
 use sidecar_common::settings::NO_UID;
 use sidecar_common::stats::Stat;
 
 use crate::maps::{self, DIALS, PROXY, ROLES, count};
-use crate::sock::{AF_INET, field, netns_of_sockopt, set_field};
+use crate::sock::{field, netns_of_sockopt, set_field};
 use crate::sockopt::leave_large_buffers;
 
 /// Nothing was kept: a map is full.
@@ -47,20 +47,24 @@ fn role(ctx: *mut bpf_sockopt, announce: &Announce) -> Result<(), i32> {
     if announce.role != Role::Retired as u32 {
         return ROLES.insert(announce.cookie, announce.role, 0);
     }
-    // SAFETY: `sk` is a context field; a null one is handled.
-    let sk = unsafe { (*ctx).__bindgen_anon_1.sk };
-    // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
-    if let (false, Some(role)) = (sk.is_null(), unsafe { ROLES.get(announce.cookie) }) {
-        let family = if field!(sk, family) == AF_INET { 4 } else { 6 };
-        retire(&ListenerKey { netns: netns_of_sockopt(ctx), role: *role, family }, announce.cookie);
+    // SAFETY: see `maps`.
+    if let Some(role) = unsafe { ROLES.get(announce.cookie) } {
+        retire(netns_of_sockopt(ctx), *role, announce.cookie);
     }
     Ok(())
 }
 
-/// Takes a listener off, unless a later one has replaced it.
+/// Takes a listener off in both families, since one on all IPv6 addresses serves IPv4 as well; but not where a later
+/// listener has replaced it.
 #[inline(always)]
-pub fn retire(key: &ListenerKey, cookie: u64) {
-    // SAFETY: the map is not preallocated, so an entry is not reused while this program runs.
+pub fn retire(netns: NetnsCookie, role: u32, cookie: u64) {
+    retire_from(&ListenerKey { netns, role, family: 4 }, cookie);
+    retire_from(&ListenerKey { netns, role, family: 6 }, cookie);
+}
+
+#[inline(always)]
+fn retire_from(key: &ListenerKey, cookie: u64) {
+    // SAFETY: see `maps`.
     if let Some(listener) = unsafe { PROXY.get(key) }
         && listener.cookie == cookie
     {

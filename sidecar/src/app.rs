@@ -1,7 +1,7 @@
 //! A proxy with the servers around it: bound, then serving, then finished. `sidecar run` and `sidecar proxy` share it.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -72,7 +72,7 @@ pub enum AppError {
 
 /// The kernel half's counters and records. A handle: clones share them.
 #[derive(Clone)]
-struct KernelView(Arc<Mutex<Meters>>);
+struct KernelView(Arc<Meters>);
 
 // === impl App ===
 
@@ -99,7 +99,7 @@ impl App {
 
     /// Joins in what the kernel half tells. Needs the privilege to read its maps.
     pub fn observe(&mut self, armed: &mut Armed) -> Result<(), AppError> {
-        let view = KernelView(Arc::new(Mutex::new(armed.kernel.meters()?)));
+        let view = KernelView(Arc::new(armed.kernel.meters()?));
         self.metrics.add_bpf(Arc::new(view.clone()));
         self.kernel = Some((armed.kernel.events()?, view));
         Ok(())
@@ -199,14 +199,21 @@ impl Running {
         self.drain_time
     }
 
-    /// Takes no new connections, waits for those that are open at most as long as `grace`, and ends.
-    pub async fn finish(mut self, grace: Duration) {
+    /// Takes no new connections, waits for those that are open as long as the drain time at most, and ends. Another
+    /// signal ends the waiting.
+    pub async fn finish(mut self, signals: &mut Signals) {
         self.start_drain();
         // What waits in the listeners' queues is accepted before they close.
         if let Err(error) = (&mut self.listening).await {
             tracing::error!(%error, "the listeners ended");
         }
-        self.drain.finish(grace).await;
+        let hurry = tokio::select! {
+            () = self.drain.finish(self.drain_time) => false,
+            () = signals.end() => true,
+        };
+        if hurry {
+            self.drain.finish(Duration::ZERO).await;
+        }
         if let Some(log) = &self.access_log
             && timeout(FLUSH, log.flush()).await.is_err()
         {
@@ -223,16 +230,9 @@ impl Running {
 
 // === impl KernelView ===
 
-impl KernelView {
-    fn lock(&self) -> MutexGuard<'_, Meters> {
-        // Reading leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl BpfStats for KernelView {
     fn stats(&self) -> BpfSample {
-        let meters = self.lock();
+        let meters = &self.0;
         let counters = meters.counters().into_iter();
         BpfSample {
             armed: true,
@@ -254,10 +254,14 @@ async fn sweep(table: ConnectionTable, view: Option<KernelView>) {
         tick.tick().await;
         table.sweep(Instant::now());
         let Some(view) = &view else { continue };
-        let lost = view.lock().events_lost();
+        let lost = view.0.events_lost();
         if lost != lost_before {
             lost_before = lost;
-            let live = view.lock().connection_ids();
+            let view = view.clone();
+            // Reads all records.
+            let Ok(live) = tokio::task::spawn_blocking(move || view.0.connection_ids()).await else {
+                continue;
+            };
             table.reconcile(Instant::now(), |id| live.contains(&id.0));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ const MAX_NAME: usize = 64;
 pub enum InstanceError {
     /// Not a name.
     #[error(
-        "instance name {0:?}: use up to {MAX_NAME} letters, digits, `-`, `_` and `.`, and begin with a letter or digit"
+        "instance name {0:?}: use up to {MAX_NAME} letters, digits, `-` and `_`, and begin with a letter or digit"
     )]
     Name(String),
     /// Another process has the name.
@@ -36,6 +37,17 @@ pub enum InstanceError {
         name: String,
         /// Who has it.
         pid: i32,
+    },
+    /// A dead process has left things under the name.
+    #[error("instance {0}: left behind by a process that is gone; run `sidecar detach {0}` first")]
+    LeftBehind(InstanceName),
+    /// Not to be believed.
+    #[error("{}: belongs to user {owner}, or others may write to it: remove it by hand", path.display())]
+    Untrusted {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
     },
     /// A file or directory.
     #[error("{operation} {}: {cause}{}", path.display(), remedy(cause))]
@@ -121,7 +133,7 @@ impl TryFrom<String> for InstanceName {
     type Error = InstanceError;
 
     fn try_from(name: String) -> Result<Self, InstanceError> {
-        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if name.len() <= MAX_NAME
             && name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && name.chars().all(fine)
@@ -158,16 +170,6 @@ impl std::fmt::Display for InstanceName {
 impl Instance {
     /// Takes a name below `run_directory`. What a dead process left under it is for `sidecar detach` to undo first.
     pub fn claim(run_directory: &Path, name: InstanceName, owner: Owner) -> Result<Self, InstanceError> {
-        let directory = run_directory.join(name.as_str());
-        fs::create_dir_all(run_directory).map_err(file("create", run_directory))?;
-        match fs::create_dir(&directory) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let pid = read(&directory).map_or(0, |state| state.pid);
-                return Err(InstanceError::InUse { name: name.0, pid });
-            }
-            Err(cause) => return Err(file("create", &directory)(cause)),
-        }
         let pid = nix::unistd::Pid::this().as_raw();
         let state = State {
             name,
@@ -182,9 +184,26 @@ impl Instance {
             netns: 0,
             ports: PortsInUse::default(),
         };
-        let instance = Self { directory, state, stays: false };
+        // Made aside, then renamed: nobody ever finds an instance without its state.
+        let scratch = run_directory.join(format!(".{}.{pid}", state.name));
+        make_scratch(run_directory, &scratch)?;
+        let mut instance = Self { directory: scratch, state, stays: false };
         instance.save()?;
-        Ok(instance)
+        let directory = run_directory.join(instance.state.name.as_str());
+        match fs::rename(&instance.directory, &directory) {
+            Ok(()) => {
+                instance.directory = directory;
+                Ok(instance)
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {
+                let name = instance.state.name.clone();
+                Err(match read(&directory) {
+                    Ok(state) if state.is_alive() => InstanceError::InUse { name: name.0, pid: state.pid },
+                    _ => InstanceError::LeftBehind(name),
+                })
+            }
+            Err(cause) => Err(file("create", &directory)(cause)),
+        }
     }
 
     /// Where it keeps its files.
@@ -236,6 +255,7 @@ pub fn directories(run_directory: &Path) -> Vec<PathBuf> {
         .into_iter()
         .flatten()
         .flatten()
+        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
         .map(|entry| entry.path())
         .filter(|path| path.is_dir())
         .collect();
@@ -243,8 +263,13 @@ pub fn directories(run_directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What an instance wrote down.
+/// What an instance wrote down. Refused if anybody but us or root could have written it: it is acted on.
 pub fn read(directory: &Path) -> Result<State, InstanceError> {
+    let metadata = fs::symlink_metadata(directory).map_err(file("look at", directory))?;
+    let ours = metadata.uid() == 0 || metadata.uid() == nix::unistd::geteuid().as_raw();
+    if !metadata.is_dir() || !ours || metadata.mode() & 0o022 != 0 {
+        return Err(InstanceError::Untrusted { path: directory.to_owned(), owner: metadata.uid() });
+    }
     let path = directory.join(STATE_FILE);
     let text = fs::read(&path).map_err(file("read", &path))?;
     serde_json::from_slice(&text).map_err(|error| file("read", &path)(error.into()))
@@ -265,6 +290,13 @@ pub fn remove(directory: &Path) -> Result<(), InstanceError> {
     Ok(())
 }
 
+/// The last instance to end takes `run_directory` along, which may be just between the two steps: then once more.
+fn make_scratch(run_directory: &Path, scratch: &Path) -> Result<(), InstanceError> {
+    let make = || fs::create_dir_all(run_directory).and_then(|()| fs::create_dir(scratch));
+    let again = |error: io::Error| if error.kind() == io::ErrorKind::NotFound { make() } else { Err(error) };
+    make().or_else(again).map_err(file("create", scratch))
+}
+
 fn file(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> InstanceError {
     move |cause| InstanceError::File { operation, path: path.to_owned(), cause }
 }
@@ -272,7 +304,7 @@ fn file(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> InstanceE
 fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => {
-            ": run as root, or with CAP_BPF, CAP_NET_ADMIN and a directory that is yours"
+            ": run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and a directory that is yours"
         }
         _ => "",
     }
@@ -293,10 +325,10 @@ mod tests {
 
     #[test]
     fn names_are_safe_in_paths() {
-        for bad in ["", ".", "..", "a/b", "-x", "a b", "ä", &"x".repeat(65)] {
+        for bad in ["", ".", "..", "a/b", "-x", "a b", "ä", &"x".repeat(65), "a.b"] {
             assert!(InstanceName::try_from(bad.to_owned()).is_err(), "{bad:?}");
         }
-        for good in ["run-1", "A.b_c", "0"] {
+        for good in ["run-1", "A-b_c", "0"] {
             assert!(InstanceName::try_from(good.to_owned()).is_ok(), "{good:?}");
         }
     }

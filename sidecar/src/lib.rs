@@ -17,6 +17,7 @@ pub mod net;
 pub mod observe;
 pub mod opaque;
 pub mod proxy;
+pub mod seeded;
 pub mod servers;
 pub mod session;
 pub mod upstream;

@@ -97,10 +97,7 @@ pub async fn serve(
         () = shared.drain.forced() => CloseReason::Drained,
     };
     if reason != CloseReason::Finished {
-        reset(&sockets.client);
-        if let Some(upstream) = sockets.upstream.get() {
-            reset(upstream);
-        }
+        end_with_reset(&sockets, reason).await;
     }
     tracked.close(reason);
     drop(sockets);
@@ -119,6 +116,21 @@ pub fn refuse(shared: &Shared, client: &TcpStream, peer: SocketAddr, ingress: &I
     });
     reset(client);
     tracked.close(CloseReason::LimitReached);
+}
+
+/// Resets what is left. After a failure, only once the other side has all that came before it.
+async fn end_with_reset(sockets: &Sockets, reason: CloseReason) {
+    let upstream = sockets.upstream.get();
+    if matches!(reason, CloseReason::ClientReset | CloseReason::UpstreamReset) {
+        copy::settle(&sockets.client).await;
+        if let Some(upstream) = upstream {
+            copy::settle(upstream).await;
+        }
+    }
+    reset(&sockets.client);
+    if let Some(upstream) = upstream {
+        reset(upstream);
+    }
 }
 
 async fn forward(

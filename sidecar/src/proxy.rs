@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sidecar_common::flow::Role;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
 use crate::config::{Config, Mode, Ports};
 use crate::drain::Drain;
@@ -15,6 +15,8 @@ use crate::observe::table::ConnectionTable;
 use crate::opaque::{self, Ingress, Shared};
 use crate::upstream::backend::Backend;
 
+/// How long a listener is emptied at most: one that cannot be retired is still being connected to.
+const SETTLE: Duration = Duration::from_secs(1);
 /// How long a retired listener's queue must be quiet before it is closed: handshakes that were under way end within
 /// it.
 const QUIET: Duration = Duration::from_millis(50);
@@ -130,8 +132,12 @@ async fn accept_until_drained(listener: TcpListener, ingress: Ingress, shared: A
     if shared.mode == Mode::Ebpf {
         listen::retire(&listener);
     }
+    let deadline = Instant::now() + SETTLE;
     while let Ok((stream, peer)) = timeout(QUIET, listen::accept(&listener)).await {
         admit(&shared, stream, peer, &ingress);
+        if Instant::now() > deadline {
+            break;
+        }
     }
 }
 

@@ -8,9 +8,9 @@ use crate::config::{Config, Mode};
 use crate::detach;
 use crate::host::cgroup::{CgroupError, CgroupPath, Hierarchy};
 use crate::host::seed;
-use crate::instance::{CGROUP_MOUNT, Instance, InstanceError, InstanceName, Owner};
+use crate::instance::{self, CGROUP_MOUNT, Instance, InstanceError, InstanceName, Owner};
 use crate::iptables::{self, IptablesError};
-use crate::net::sys;
+use crate::seeded::Seeded;
 use crate::servers::PortsInUse;
 
 /// What could not be set up.
@@ -19,6 +19,9 @@ pub enum SessionError {
     /// Its name or directory.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    /// Two proxies would hand each connection to each other.
+    #[error("this process already runs under instance {0}: end that first, or run beside it")]
+    Nested(InstanceName),
     /// Its cgroups.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -42,6 +45,7 @@ pub struct Session {
     named: Option<CgroupPath>,
     armed: Option<Armed>,
     rules: Option<iptables::Rules>,
+    seeded: Option<Seeded>,
 }
 
 impl Session {
@@ -62,9 +66,13 @@ impl Session {
             named: None,
             armed: None,
             rules: None,
+            seeded: None,
             instance,
             hierarchy,
         };
+        if let Some(outer) = instance_around(run_directory, &session.home) {
+            return Err(SessionError::Nested(outer));
+        }
         let named = named.map(|path| session.hierarchy.named(path)).transpose()?;
         // With a command, the named cgroup is where its own is made; without one, it is what is armed.
         let (parent, armed) = match named {
@@ -75,7 +83,11 @@ impl Session {
         session.tree = parent.child(&format!("sidecar-{}", session.instance.state.name));
         session.instance.state.cgroups.push(session.tree.clone());
         session.instance.save()?;
-        session.hierarchy.create(&session.tree)?;
+        if let Err(error) = session.hierarchy.create(&session.tree) {
+            // Whoever has it, it is not ours to remove.
+            session.instance.state.cgroups.clear();
+            return Err(error.into());
+        }
         session.hierarchy.create(&session.proxy_cgroup())?;
         session.hierarchy.create(&session.app_cgroup())?;
         session.hierarchy.enter(&session.proxy_cgroup())?;
@@ -114,11 +126,9 @@ impl Session {
             if !named.contains(&proxy) {
                 armed.cgroup(programs_for(false), &self.hierarchy, named, &mut self.instance)?;
             }
-            let netns = sys::netns_cookie().map_err(ArmError::from)?;
-            for found in seed::listeners(&self.hierarchy.directory(named), &self.hierarchy.directory(&proxy))
-            {
-                armed.kernel.seed_service(netns, found.address, found.program).map_err(ArmError::from)?;
-            }
+            let proxy = self.hierarchy.directory(&proxy);
+            self.seeded =
+                Some(Seeded::new(&mut armed.kernel, &self.hierarchy.directory(named), Some(&proxy))?);
         } else {
             armed.cgroup(programs_for(false), &self.hierarchy, &app, &mut self.instance)?;
         }
@@ -145,6 +155,20 @@ impl Session {
         let spec = arm::rules(config, name, ports, exempt, Some(text(&scope)), inbound);
         self.rules = Some(iptables::install(&spec)?);
         Ok(())
+    }
+
+    /// Ends the capturing of new connections by rules, and the processes that CMD left behind. What the kernel half
+    /// captures ends with the listeners.
+    pub fn stand_down(&mut self) {
+        if self.rules.take().is_some_and(|rules| rules.remove().is_ok()) {
+            self.instance.state.iptables = false;
+        }
+        self.hierarchy.kill(&self.app_cgroup());
+    }
+
+    /// The listeners that were there before a named cgroup was armed.
+    pub fn take_seeded(&mut self) -> Option<Seeded> {
+        self.seeded.take()
     }
 
     /// The instance.
@@ -179,8 +203,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.rules.take().is_some_and(|rules| rules.remove().is_ok()) {
-            self.instance.state.iptables = false;
+        if self.tree != CgroupPath::root() {
+            self.stand_down();
         }
         // Closing our own links needs no privilege; by their numbers, only others' are detached.
         if self.armed.take().is_some() {
@@ -197,4 +221,12 @@ impl Drop for Session {
             self.instance.stay();
         }
     }
+}
+
+/// The instance whose cgroups hold this one, if any.
+fn instance_around(run_directory: &Path, cgroup: &CgroupPath) -> Option<InstanceName> {
+    let states =
+        instance::directories(run_directory).into_iter().filter_map(|path| instance::read(&path).ok());
+    let mut holding = states.filter(|state| state.cgroups.iter().any(|held| held.contains(cgroup)));
+    holding.next().map(|state| state.name)
 }

@@ -84,7 +84,8 @@ fn table(mode: Mode) {
     let sidecar = Sidecar::start(&net.pod, &Config::new(mode));
     let held = sidecar.hold(&["connect", PEER4, "9000", "--read"]);
     for format in ["table", "wide"] {
-        let printed = cli(&Place::default(), &["connections", "-o", format]).success();
+        let printed =
+            cli(&Place::default(), &["connections", "-o", format, "--instance", sidecar.name()]).success();
         let pid = held.pid().to_string();
         let line = printed.lines().find(|line| line.contains(&at(PEER4, 9000)) && line.contains(&pid));
         assert!(line.is_some_and(|line| line.contains("python3")), "{printed}");

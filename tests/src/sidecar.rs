@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::wait::{DEADLINE, eventually};
+use crate::wait::{DEADLINE, eventually, within};
 use crate::{Config, Connection, Finished, Footprint, Netns, Place, Probe, Program};
 use crate::{cgroup, control, environment, netns, probe};
 
@@ -151,8 +151,10 @@ impl Sidecar {
     /// Waits for a live connection of this direction and original destination.
     #[track_caller]
     pub fn connection(&self, direction: &str, destination: &str) -> Connection {
-        eventually(DEADLINE, &format!("an {direction} connection to {destination}"), || {
-            self.connections().into_iter().find(|connection| connection.is(direction, destination))
+        let found =
+            within(DEADLINE, || self.connections().into_iter().find(|one| one.is(direction, destination)));
+        found.unwrap_or_else(|| {
+            panic!("no {direction} connection to {destination} in {:?}", self.connections())
         })
     }
 
@@ -200,7 +202,7 @@ impl Drop for Sidecar {
     fn drop(&mut self) {
         if !self.program.has_ended() {
             self.program.signal(Signal::SIGTERM);
-            crate::wait::within(DEADLINE, || self.program.has_ended().then_some(()));
+            within(DEADLINE, || self.program.has_ended().then_some(()));
         }
         let directory = Path::new(INSTANCES).join(&self.name);
         // All gone already, unless it was killed.

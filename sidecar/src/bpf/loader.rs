@@ -68,8 +68,8 @@ pub fn load(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError
             }
             // Without privilege no candidate is better.
             Err(error @ BpfError::NotPermitted { .. }) => return Err(error),
-            // The first refusal is the one that says what is wrong on a kernel that has it all.
-            Err(error) => refused = refused.or(Some(error)),
+            // The last one asks for the least: its refusal names what cannot be done without.
+            Err(error) => refused = Some(error),
         }
     }
     Err(refused.unwrap_or_else(|| BpfError::Load { reason: "no candidate".to_owned() }))

@@ -9,7 +9,7 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use ipnet::IpNet;
 use sidecar_common::address::{CidrKey, Ip};
 use sidecar_common::connection::Record;
-use sidecar_common::flow::{FlowKey, NetnsCookie, Origin, Program, Service, ServiceKey};
+use sidecar_common::flow::{FlowKey, NetnsCookie, Origin, Program, ServiceKey};
 use sidecar_common::settings::{Direction, PortKey, Settings, port_rule};
 use sidecar_common::stats::Stat;
 
@@ -37,6 +37,12 @@ pub struct Fill {
     pub entries: u64,
     /// Its bound.
     pub capacity: u64,
+}
+
+/// Marks listeners that were there before their cgroup was armed, whose listen() and close the kernel half does not see.
+pub struct Seeds {
+    map: HashMap<MapData, ServiceKey, Program>,
+    netns_cookie: bool,
 }
 
 /// Reads counters and fills; keeps its own handles, so that it can live apart from [`Kernel`].
@@ -78,18 +84,9 @@ impl Kernel {
         Ok(())
     }
 
-    /// Marks a listener that was there before us as one of an armed program.
-    pub fn seed_service(
-        &mut self,
-        netns: NetnsCookie,
-        address: SocketAddr,
-        program: Program,
-    ) -> Result<(), BpfError> {
-        let netns = if self.features.netns_cookie { netns } else { 0 };
-        let mut services: HashMap<_, ServiceKey, Service> = typed(&mut self.ebpf, "SERVICES")?;
-        let key = ServiceKey { netns, endpoint: address.into() };
-        let listeners = services.get(&key, 0).map_or(0, |service| service.listeners) + 1;
-        services.insert(key, Service { listeners, program }, 0).map_err(|error| failed("SERVICES", &error))
+    /// Takes the map of listeners that were there before us. Can be done once.
+    pub fn seeds(&mut self) -> Result<Seeds, BpfError> {
+        Ok(Seeds { map: taken(&mut self.ebpf, "SEEDED")?, netns_cookie: self.features.netns_cookie })
     }
 
     /// Takes the counters. Can be done once.
@@ -101,6 +98,24 @@ impl Kernel {
             records: taken(&mut self.ebpf, "RECORDS")?,
             origins: taken(&mut self.ebpf, "ORIGINS")?,
         })
+    }
+}
+
+impl Seeds {
+    /// Marks a listener as one of an armed program.
+    pub fn add(&mut self, netns: NetnsCookie, address: SocketAddr, program: Program) -> Result<(), BpfError> {
+        let key = self.key(netns, address);
+        self.map.insert(key, program, 0).map_err(|error| failed("SEEDED", &error))
+    }
+
+    /// The listener is gone. Fine when it was not marked.
+    pub fn remove(&mut self, netns: NetnsCookie, address: SocketAddr) {
+        let key = self.key(netns, address);
+        let _ = self.map.remove(&key);
+    }
+
+    fn key(&self, netns: NetnsCookie, address: SocketAddr) -> ServiceKey {
+        ServiceKey { netns: if self.netns_cookie { netns } else { 0 }, endpoint: address.into() }
     }
 }
 
@@ -125,9 +140,11 @@ impl Meters {
     pub fn fills(&self) -> [Fill; 2] {
         let fill = |map, entries: usize, capacity| Fill { map, entries: entries as u64, capacity };
         let [records, origins] = self.capacities;
+        // Walking a map that changes may meet keys twice: the bound ends the walk.
+        let bounded = |capacity: u64| usize::try_from(capacity).unwrap_or(usize::MAX);
         [
-            fill("RECORDS", self.records.keys().count(), records),
-            fill("ORIGINS", self.origins.keys().count(), origins),
+            fill("RECORDS", self.records.keys().take(bounded(records)).count(), records),
+            fill("ORIGINS", self.origins.keys().take(bounded(origins)).count(), origins),
         ]
     }
 }

@@ -10,6 +10,7 @@ pub mod link;
 pub mod loader;
 pub mod maps;
 pub mod pins;
+pub mod probe;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ pub use loader::Kernel;
 pub enum BpfError {
     /// The kernel refused for lack of privilege.
     #[error(
-        "{operation}: operation not permitted: run as root, or with CAP_BPF and CAP_NET_ADMIN (and CAP_SYS_ADMIN to mount)"
+        "{operation}: operation not permitted: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (and CAP_SYS_ADMIN to mount)"
     )]
     NotPermitted {
         /// What was tried.

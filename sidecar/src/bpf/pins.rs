@@ -42,7 +42,7 @@ pub fn create(instance: &str, instance_directory: &Path) -> Result<PinDirectory,
 pub fn remove(directory: &PinDirectory) -> Result<(), BpfError> {
     let path = &directory.path;
     let result = if directory.mounted {
-        match umount2(path, MntFlags::MNT_DETACH) {
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             // EINVAL: not a mount point in this mount namespace.
             Ok(()) | Err(nix::errno::Errno::ENOENT | nix::errno::Errno::EINVAL) => Ok(()),
             Err(errno) => Err(errno.into()),
@@ -67,7 +67,7 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// The first mounted bpffs, the usual place first.
-fn mounted_bpffs() -> Option<PathBuf> {
+pub(super) fn mounted_bpffs() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let mut found: Vec<PathBuf> =
         crate::host::mounts::of_type(&mounts, "bpf").map(|mount| mount.point).collect();

@@ -10,8 +10,8 @@ use nix::unistd::Pid;
 use crate::detach::undo;
 use crate::instance::{self, InstanceName, Owner, RUN_DIRECTORY, State};
 
-/// How long a `sidecar run` that was asked to end has for it, beyond its drain time.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a `sidecar run` that was asked to end has for it: CMD and its connections have a drain time each.
+const PATIENCE: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(20);
 
 /// `sidecar detach`

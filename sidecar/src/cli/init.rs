@@ -1,10 +1,12 @@
 //! `sidecar init`: arm a Pod and exit; what is armed stays until `sidecar detach`.
 
 use std::fs;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use nix::sys::signal::SigSet;
+use nix::unistd::{Pid, getppid};
 
 use super::proxy::with_defaults;
 use crate::arm::{self, Armed, Exemption, programs_for};
@@ -16,6 +18,7 @@ use crate::instance::{
     CGROUP_MOUNT, CONTROL_SOCKET, Instance, InstanceName, Owner, PROXY_DIRECTORY, RUN_DIRECTORY,
 };
 use crate::iptables;
+use crate::seeded::Seeded;
 use crate::servers::PortsInUse;
 
 /// The proxy's user in a Pod, as Istio's.
@@ -45,6 +48,8 @@ pub struct Args {
 /// Arms; leaves nothing behind when that fails.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let config = super::load(args.config.as_deref())?;
+    // A signal waits until all is armed and written down, or nothing is.
+    SigSet::all().thread_block().context("block signals")?;
     let mut instance = Instance::claim(Path::new(RUN_DIRECTORY), args.name.clone(), Owner::Nobody)?;
     match arm(args, &config, &mut instance) {
         Ok(()) => {
@@ -52,8 +57,10 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
             Ok(super::DONE)
         }
         Err(error) => {
-            // The directory goes with the guard.
-            let _ = undo(instance.directory(), &instance.state);
+            if let Err(left) = undo(instance.directory(), &instance.state) {
+                instance.stay();
+                return Err(error.context(format!("{left}; run `sidecar detach {}`", args.name)));
+            }
             Err(error)
         }
     }
@@ -74,14 +81,13 @@ fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<
                 Exemption::User { uid: args.uid, mark: args.mark, ports: [own.outbound, own.inbound] };
             let mut armed = Armed::load(&without_own_ports(config), exemption, instance)?;
             anyhow::ensure!(
-                instance.state.pins.is_some(),
-                "what is armed cannot outlive this command without bpffs"
+                instance.state.pins.is_some() && (!instance.state.pins_mounted || in_the_machines_mounts()),
+                "no bpffs that outlives this command: mount one on the machine (mount -t bpf bpf /sys/fs/bpf) and, in a \
+                 container, mount that; enter a network namespace by nsenter rather than by ip netns exec, which hides it"
             );
             armed.cgroup(programs_for(true), &hierarchy, &cgroup, instance)?;
-            let netns = crate::net::sys::netns_cookie()?;
-            for found in seed::listeners(&hierarchy.directory(&cgroup), Path::new("")) {
-                armed.kernel.seed_service(netns, found.address, found.program)?;
-            }
+            // Nobody looks after them from here on: the mark of one that closes stays.
+            Seeded::new(&mut armed.kernel, &hierarchy.directory(&cgroup), None)?;
             armed.netns(instance)?;
         }
         Mode::Iptables => {
@@ -111,6 +117,31 @@ fn give_the_proxy_a_place(directory: &Path, uid: u32) -> anyhow::Result<()> {
 fn above(hierarchy: &Hierarchy) -> anyhow::Result<CgroupPath> {
     let own = hierarchy.own()?;
     own.parent().context("this process is in the root cgroup: name the cgroup to arm with --cgroup")
+}
+
+/// This process sees the mounts of whoever started it: in a container, or under `ip netns exec`, they would go as soon
+/// as this command ends.
+fn in_the_machines_mounts() -> bool {
+    /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): the first pid namespace.
+    const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+    let inode = |path: String| fs::metadata(path).ok().map(|metadata| metadata.ino());
+    let own = inode("/proc/self/ns/mnt".to_owned());
+    let mut ancestor = getppid();
+    while ancestor.as_raw() > 0 {
+        // Of one that may not be looked at, nothing is known.
+        if inode(format!("/proc/{ancestor}/ns/mnt")).is_some_and(|theirs| Some(theirs) != own) {
+            return false;
+        }
+        ancestor = parent_of(ancestor);
+    }
+    inode("/proc/self/ns/pid".to_owned()) == Some(FIRST_PID_NAMESPACE)
+}
+
+/// `PPid` of `proc_pid_status(5)`; 0: it has none, or is gone.
+fn parent_of(pid: Pid) -> Pid {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    Pid::from_raw(parent.and_then(|parent| parent.trim().parse().ok()).unwrap_or(0))
 }
 
 fn in_use(ports: Ports) -> PortsInUse {

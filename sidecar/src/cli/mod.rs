@@ -80,9 +80,9 @@ pub fn main() -> u8 {
         Command::Proxy(args) => proxy::run(&args, log_level),
         Command::Init(args) => init::run(&args),
         Command::Detach(args) => detach::run(&args),
-        Command::Connections(args) => runtime()
-            .and_then(|runtime| runtime.block_on(connections::run(args, Path::new(RUN_DIRECTORY))))
-            .map(|()| DONE),
+        Command::Connections(args) => {
+            block_on(connections::run(args, Path::new(RUN_DIRECTORY))).map(|()| DONE)
+        }
         Command::Check(args) => check::run(&args),
         Command::Validate { files } => Ok(validate::run(&files)),
         Command::Version => {
@@ -111,6 +111,10 @@ fn load(path: Option<&Path>) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+/// Runs to the end. What still blocks then, a name lookup or a log that nobody reads, is not waited for.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }

@@ -33,7 +33,7 @@ pub struct Args {
 /// Serves until SIGTERM.
 pub fn run(args: &Args, log_level: LogLevel) -> anyhow::Result<u8> {
     let config = super::load(args.config.as_deref())?;
-    super::runtime()?.block_on(serve(args, &config, log_level))
+    super::block_on(serve(args, &config, log_level))
 }
 
 async fn serve(args: &Args, config: &Config, log_level: LogLevel) -> anyhow::Result<u8> {
@@ -48,7 +48,7 @@ async fn serve(args: &Args, config: &Config, log_level: LogLevel) -> anyhow::Res
     let place = directory.map(|directory| directory.join(PROXY_DIRECTORY));
     let running = app.serve(config, log_level, place.as_deref())?;
     running.until_told(&mut signals).await;
-    running.finish(config.timeouts.drain).await;
+    running.finish(&mut signals).await;
     Ok(super::DONE)
 }
 

@@ -42,7 +42,7 @@ pub fn run(args: &Args, log_level: LogLevel) -> anyhow::Result<u8> {
         Some(name) => name.clone(),
         None => format!("run-{}", std::process::id()).parse()?,
     };
-    super::runtime()?.block_on(serve(args, &config, name, log_level))
+    super::block_on(serve(args, &config, name, log_level))
 }
 
 async fn serve(args: &Args, config: &Config, name: InstanceName, log_level: LogLevel) -> anyhow::Result<u8> {
@@ -62,6 +62,10 @@ async fn serve(args: &Args, config: &Config, name: InstanceName, log_level: LogL
     session.instance_mut().state.ports = app.ports();
     session.instance().save()?;
     let running = app.serve(config, log_level, Some(session.instance().directory()))?;
+    // Ends with the runtime.
+    if let Some(seeded) = session.take_seeded() {
+        tokio::spawn(seeded.look_after());
+    }
     let status = match args.command.as_slice() {
         [] => {
             running.until_told(&mut signals).await;
@@ -71,11 +75,12 @@ async fn serve(args: &Args, config: &Config, name: InstanceName, log_level: LogL
             let app_cgroup = session.hierarchy().directory(&session.app_cgroup());
             let child = start(command, &app_cgroup.join("cgroup.procs"), nofile)?;
             let status = wait(child, &mut signals, &running).await?;
+            session.stand_down();
             running.application_gone();
             code(status)
         }
     };
-    running.finish(config.timeouts.drain).await;
+    running.finish(&mut signals).await;
     Ok(status)
 }
 
@@ -113,7 +118,10 @@ async fn wait(
             status = child.wait() => return status.context("wait for CMD"),
             signal = signals.next() => signal,
             () = running.told_to_quit() => Signal::SIGTERM,
-            () = overdue => Signal::SIGKILL,
+            () = overdue => {
+                deadline = None;
+                Signal::SIGKILL
+            }
         };
         if let Some(pid) = pid {
             // It may have ended just now.

@@ -1,32 +1,31 @@
 //! The signals that this process reacts to.
 
-use std::io::{self, IsTerminal};
+use std::fs::{self, File};
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
 
 use nix::sys::signal::Signal;
 use nix::unistd::{getpgrp, tcgetpgrp};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Receives signals. From its making on they no longer end the process.
+/// Those that are passed on to CMD.
+const RECEIVED: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+
+/// Receives signals. From its making on they no longer end the process. Those that whoever started us had ignored,
+/// as nohup(1) does, stay ignored, also by CMD.
 pub struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-    quit: tokio::signal::unix::Signal,
-    user1: tokio::signal::unix::Signal,
-    user2: tokio::signal::unix::Signal,
+    streams: Vec<(Signal, tokio::signal::unix::Signal)>,
 }
 
 impl Signals {
     /// Within a tokio runtime.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            quit: signal(SignalKind::quit())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-        })
+        let ignored = ignored();
+        let wanted = RECEIVED.into_iter().filter(|signal| ignored & (1 << (*signal as u32 - 1)) == 0);
+        let stream = |kind: Signal| Ok((kind, signal(SignalKind::from_raw(kind as i32))?));
+        Ok(Self { streams: wanted.map(stream).collect::<io::Result<_>>()? })
     }
 
     /// The next signal that CMD has not received itself: what a terminal sends, it sends to its whole foreground
@@ -49,18 +48,26 @@ impl Signals {
     }
 
     async fn any(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::SIGTERM,
-            _ = self.interrupt.recv() => Signal::SIGINT,
-            _ = self.hangup.recv() => Signal::SIGHUP,
-            _ = self.quit.recv() => Signal::SIGQUIT,
-            _ = self.user1.recv() => Signal::SIGUSR1,
-            _ = self.user2.recv() => Signal::SIGUSR2,
-        }
+        poll_fn(|context| {
+            for (kind, stream) in &mut self.streams {
+                if stream.poll_recv(context).is_ready() {
+                    return Poll::Ready(*kind);
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
+/// `SigIgn` of `proc_pid_status(5)`: bit n-1 is signal n.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+/// This process belongs to the foreground process group of its terminal, whatever its standard input is.
 fn in_foreground() -> bool {
-    let stdin = io::stdin();
-    stdin.is_terminal() && tcgetpgrp(&stdin).is_ok_and(|group| group == getpgrp())
+    File::open("/dev/tty").is_ok_and(|tty| tcgetpgrp(&tty).is_ok_and(|group| group == getpgrp()))
 }

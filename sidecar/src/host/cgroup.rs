@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::host::mounts;
+use crate::instance::RUN_DIRECTORY;
 
 /// How long processes that were killed are waited for.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -62,7 +63,11 @@ impl Hierarchy {
     /// The hierarchy that is mounted already, if any.
     pub fn visible() -> Option<Self> {
         let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        let usable = |mount: mounts::Mount| (mount.root == Path::new("/")).then_some(mount.point);
+        // A private one of another instance goes when that ends.
+        let usable = |mount: mounts::Mount| {
+            let whole = mount.root == Path::new("/") && !mount.point.starts_with(RUN_DIRECTORY);
+            whole.then_some(mount.point)
+        };
         let root = mounts::of_type(&text, "cgroup2").find_map(usable)?;
         Some(Self { root })
     }
@@ -118,6 +123,11 @@ impl Hierarchy {
             Ok(metadata) => Ok(metadata.ino()),
             Err(cause) => Err(CgroupError::File { operation: "look at", path, cause }),
         }
+    }
+
+    /// Kills all processes in a cgroup and below it.
+    pub fn kill(&self, cgroup: &CgroupPath) {
+        kill_members(&self.directory(cgroup));
     }
 
     /// Makes a cgroup. Fails when it exists.
@@ -194,7 +204,7 @@ impl CgroupPath {
 /// in another mount namespace, with which it goes.
 pub fn unmount(point: &Path) -> Result<(), CgroupError> {
     let failed = |operation| move |cause| CgroupError::File { operation, path: point.to_owned(), cause };
-    match umount2(point, MntFlags::MNT_DETACH) {
+    match umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT | Errno::EPERM) => {}
         Err(errno) => return Err(failed("unmount")(errno.into())),
     }
@@ -224,13 +234,14 @@ fn pause() {
     std::thread::sleep(KILL_POLL);
 }
 
-/// Sends SIGKILL to the processes in a cgroup. `cgroup.kill` does it at once, where it exists (Linux 5.14).
+/// Sends SIGKILL to the processes in a cgroup and below it, but for this one. `cgroup.kill` does it at once, where it exists (Linux 5.14).
 fn kill_members(directory: &Path) {
-    if fs::write(directory.join("cgroup.kill"), "1").is_ok() {
+    let own = Pid::this();
+    let members = members_below(directory);
+    if !members.contains(&own) && fs::write(directory.join("cgroup.kill"), "1").is_ok() {
         return;
     }
-    let own = Pid::this();
-    for pid in members(directory) {
+    for pid in members {
         if pid != own {
             let _ = kill(pid, Signal::SIGKILL);
         }

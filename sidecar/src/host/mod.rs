@@ -1,4 +1,5 @@
-//! What the machine offers: cgroups, mounts, the listeners of other processes.
+//! What the machine offers: capabilities, cgroups, mounts, the listeners of other processes.
+pub mod capabilities;
 pub mod cgroup;
 pub mod mounts;
 pub mod seed;

@@ -14,6 +14,8 @@ use crate::host::cgroup;
 /// A listening socket, and whose it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
+    /// Names the socket while it is open.
+    pub inode: u64,
     /// Where it listens.
     pub address: SocketAddr,
     /// Who listens.
@@ -32,25 +34,33 @@ pub fn netns_of_init() -> Option<u64> {
 
 /// The listeners of the processes in a cgroup and below it, but for those in `proxy`, that are in this process's
 /// network namespace. A process that ends meanwhile is left out.
-pub fn listeners(directory: &Path, proxy: &Path) -> Vec<Found> {
+pub fn listeners(directory: &Path, proxy: Option<&Path>) -> Vec<Found> {
     let Some(netns) = own_netns() else { return Vec::new() };
-    let own = cgroup::members_below(proxy);
-    let mut by_inode = HashMap::new();
-    for (file, v4) in [("/proc/self/net/tcp", true), ("/proc/self/net/tcp6", false)] {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        by_inode.extend(text.lines().skip(1).filter_map(|line| listening(line, v4)));
-    }
+    let own = proxy.map(cgroup::members_below).unwrap_or_default();
+    let mut by_inode = listening_inodes();
     let mut found = Vec::new();
     for pid in cgroup::members_below(directory) {
         if own.contains(&pid) || namespace(&format!("/proc/{pid}/ns/net")) != Some(netns) {
             continue;
         }
         // A socket that several processes share is counted once: it is one listener.
-        let addresses: Vec<_> = sockets(pid).filter_map(|inode| by_inode.remove(&inode)).collect();
         let program = program(pid);
-        found.extend(addresses.into_iter().map(|address| Found { address, program }));
+        found
+            .extend(sockets(pid).filter_map(|inode| {
+                by_inode.remove(&inode).map(|address| Found { inode, address, program })
+            }));
     }
     found
+}
+
+/// The listening sockets of this process's network namespace, by inode.
+pub fn listening_inodes() -> HashMap<u64, SocketAddr> {
+    let mut by_inode = HashMap::new();
+    for (file, v4) in [("/proc/self/net/tcp", true), ("/proc/self/net/tcp6", false)] {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        by_inode.extend(text.lines().skip(1).filter_map(|line| listening(line, v4)));
+    }
+    by_inode
 }
 
 fn namespace(path: &str) -> Option<u64> {

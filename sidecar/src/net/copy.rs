@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until};
 
+use super::sys;
+
 /// What one read takes at most, and so what waits in memory at most for each direction.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -85,20 +87,24 @@ pub async fn bidirectional(
     let forth = one_way(first, second, meters.forth, &progress.forth, &active);
     let back = one_way(second, first, meters.back, &progress.back, &active);
     let both = async {
+        // A reader that failed has nothing more to give or take. A writer that failed may still have been answered:
+        // what its other direction holds is delivered first.
         let forth = async {
-            forth.await.map_err(|fault| match fault {
-                Fault::Read(error) => End::First(error),
-                Fault::Write(error) => End::Second(error),
-            })
+            match forth.await {
+                Ok(()) => Ok(None),
+                Err(Fault::Read(error)) => Err(End::First(error)),
+                Err(Fault::Write(error)) => Ok(Some(End::Second(error))),
+            }
         };
         let back = async {
-            back.await.map_err(|fault| match fault {
-                Fault::Read(error) => End::Second(error),
-                Fault::Write(error) => End::First(error),
-            })
+            match back.await {
+                Ok(()) => Ok(None),
+                Err(Fault::Read(error)) => Err(End::Second(error)),
+                Err(Fault::Write(error)) => Ok(Some(End::First(error))),
+            }
         };
         match tokio::try_join!(forth, back) {
-            Ok(_) => End::Finished,
+            Ok((forth, back)) => forth.or(back).unwrap_or(End::Finished),
             Err(end) => end,
         }
     };
@@ -144,7 +150,7 @@ async fn one_way(
         from.readable().await.map_err(Fault::Read)?;
         match step(from, to, meter)? {
             Step::Again => {}
-            Step::Left(bytes) => write_all(to, &bytes, meter).await?,
+            Step::Left(bytes) => write_all(to, &bytes, meter, active).await?,
             Step::End => break,
         }
         active.now();
@@ -175,11 +181,19 @@ fn step(from: &TcpStream, to: &TcpStream, meter: &AtomicU64) -> Result<Step, Fau
     })
 }
 
-async fn write_all(to: &TcpStream, mut bytes: &[u8], meter: &AtomicU64) -> Result<(), Fault> {
+async fn write_all(
+    to: &TcpStream,
+    mut bytes: &[u8],
+    meter: &AtomicU64,
+    active: &Activity,
+) -> Result<(), Fault> {
     while !bytes.is_empty() {
         to.writable().await.map_err(Fault::Write)?;
         let written = write_some(to, bytes, meter)?;
         bytes = &bytes[written..];
+        if written > 0 {
+            active.now();
+        }
     }
     Ok(())
 }
@@ -196,4 +210,23 @@ fn write_some(to: &TcpStream, bytes: &[u8], meter: &AtomicU64) -> Result<usize, 
     }
     meter.fetch_add(written as u64, Ordering::Relaxed);
     Ok(written)
+}
+
+/// How long a receiver may take to acknowledge some of what waits for it.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
+const SETTLE_POLL: Duration = Duration::from_millis(2);
+
+/// Waits until the peer has acknowledged all that was written, as long as it goes on doing so. To be called before a
+/// reset, which would take back what is still on its way: without a proxy, the peer would have had it before.
+pub async fn settle(stream: &TcpStream) {
+    let mut waiting = sys::unacknowledged(stream);
+    let mut since = Instant::now();
+    while waiting > 0 && since.elapsed() < SETTLE_PATIENCE {
+        tokio::time::sleep(SETTLE_POLL).await;
+        let now = sys::unacknowledged(stream);
+        if now < waiting {
+            since = Instant::now();
+        }
+        waiting = now;
+    }
 }

@@ -52,6 +52,14 @@ pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     Ok(TcpInfo { rtt_us: info.tcpi_rtt, retransmits: info.tcpi_total_retrans })
 }
 
+/// Bytes that were written and not acknowledged by the peer yet; 0 for a socket that has failed. `SIOCOUTQ` (tcp(7)).
+pub fn unacknowledged(socket: &impl AsFd) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is valid for writes during the call.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { u64::try_from(bytes).unwrap_or_default() } else { 0 }
+}
+
 /// The cookie of this thread's network namespace; 0 on kernels without `SO_NETNS_COOKIE` (before 5.14).
 pub fn netns_cookie() -> io::Result<NetnsCookie> {
     /// include/uapi/asm-generic/socket.h
