@@ -80,3 +80,47 @@ impl fmt::Display for Direction {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+    use proptest::prelude::*;
+    use sidecar_common::address::{Endpoint, Ip};
+
+    use super::{canonical, is_loopback};
+
+    proptest! {
+        #[test]
+        fn every_address_survives_the_maps(ip: IpAddr, port: u16) {
+            let address = SocketAddr::new(ip, port);
+            prop_assert_eq!(SocketAddr::from(Endpoint::from(address)), canonical(address));
+        }
+
+        #[test]
+        fn mapped_and_plain_are_one(bits: u32) {
+            let plain = Ipv4Addr::from(bits);
+            prop_assert_eq!(Ip::from(IpAddr::from(plain)), Ip::from(IpAddr::from(plain.to_ipv6_mapped())));
+            prop_assert!(Ip::from(IpAddr::from(plain)).is_v4());
+        }
+
+        #[test]
+        fn both_halves_agree_on_loopback(ip: IpAddr) {
+            prop_assert_eq!(Ip::from(ip).is_loopback(), is_loopback(ip));
+        }
+
+        #[test]
+        fn both_halves_agree_on_loopback_networks(low: u32, v6 in 0_u128..4) {
+            let v4 = IpAddr::from(Ipv4Addr::from(0x7f00_0000 | low >> 8));
+            prop_assert!(Ip::from(v4).is_loopback() && is_loopback(v4));
+            let v6 = IpAddr::from(Ipv6Addr::from(v6));
+            prop_assert_eq!(Ip::from(v6).is_loopback(), is_loopback(v6));
+        }
+
+        #[test]
+        fn canonical_is_idempotent(ip: IpAddr, port: u16) {
+            let once = canonical(SocketAddr::new(ip, port));
+            prop_assert_eq!(canonical(once), once);
+        }
+    }
+}
