@@ -12,7 +12,7 @@ use sidecar_common::stats::Stat;
 
 use crate::decide::{self, Facts};
 use crate::maps::{DIALS, EXCLUDE, INCLUDE, PORTS, PROXY, RECORDS, count};
-use crate::sock::{cookie, field, ip6, netns_of_addr, set_field};
+use crate::sock::{cookie, field, ip6, learn_home, netns_of_addr, set_field};
 use crate::{maps, record};
 
 /// include/linux/net.h
@@ -66,6 +66,7 @@ fn detour(ctx: *mut bpf_sock_addr, destination: Endpoint) -> Option<Detour> {
     }
     let settings = maps::settings()?;
     if exempt(ctx, settings) {
+        learn_home(ctx);
         mark_as_proxys(ctx);
         return None;
     }

@@ -34,7 +34,7 @@ pub fn steer(ctx: &SkLookupContext) -> u32 {
     }
     let remote = remote(lookup);
     let facts = Facts {
-        loopback: field!(lookup, ingress_ifindex) == LOOPBACK_IFINDEX && local.ip.is_loopback(),
+        loopback: local.ip.is_loopback() && came_through_lo(lookup),
         link_local: local.ip.is_v6_link_local(),
         port: port_rules(Direction::Inbound, local.port),
         included: listed(&INCLUDE, Direction::Inbound, &remote.ip),
@@ -83,6 +83,13 @@ fn served(netns: NetnsCookie, local: &Endpoint) -> bool {
         learned || SEEDED.get_ptr(key).is_some()
     };
     listens(local.ip) || local.ip.is_v4() && listens(Ip::v4(0)) || listens(Ip([0; 4]))
+}
+
+/// Where a program cannot see the interface (before 5.17), any packet to a loopback address counts: others than lo
+/// bring one only where net.ipv4.conf.*.route_localnet lets them.
+#[inline(always)]
+fn came_through_lo(lookup: *const bpf_sk_lookup) -> bool {
+    !maps::has_ingress_ifindex() || field!(lookup, ingress_ifindex) == LOOPBACK_IFINDEX
 }
 
 /// The proxy's own connection to the program it serves.

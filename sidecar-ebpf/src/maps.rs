@@ -72,6 +72,10 @@ pub static SERVICES: HashMap<ServiceKey, Service> = HashMap::with_max_entries(65
 #[map]
 pub static SEEDED: HashMap<ServiceKey, Program> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
+/// Where [`HAS_NETNS_COOKIE`] is 0: the network namespace that the proxy dials in; 0: not known yet.
+#[map]
+pub static HOME: Array<NetnsCookie> = Array::with_max_entries(1, 0);
+
 /// Opens and closes for userspace.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
@@ -84,13 +88,18 @@ pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STAT_COUNT, 0
 #[unsafe(no_mangle)]
 static LOOKUP_NETNS: Global<u64> = Global::new(0);
 
-/// 1 where sock_ops and sockopt programs have `bpf_get_netns_cookie` (5.15).
+/// 1 where sock_ops and sockopt programs have `bpf_get_netns_cookie` (5.15, 6cf1770d63dd and f1248dee954c).
 #[unsafe(no_mangle)]
 static HAS_NETNS_COOKIE: Global<u32> = Global::new(1);
 
-/// 1 where sock_ops programs may ask for the current task (6.10); see [`crate::record::program_of_caller`].
+/// 1 where sock_ops programs may ask for the current task (6.16, ee971630f20f); see
+/// [`crate::record::program_of_caller`].
 #[unsafe(no_mangle)]
 static HAS_TASK_IN_SOCKOPS: Global<u32> = Global::new(1);
+
+/// 1 where sk_lookup programs see the interface that a packet came in on (5.17, f89315650ba3).
+#[unsafe(no_mangle)]
+static HAS_INGRESS_IFINDEX: Global<u32> = Global::new(1);
 
 /// The settings. They are always there (an array's entries exist from the start); the verifier wants the check.
 #[inline(always)]
@@ -110,10 +119,31 @@ pub fn has_netns_cookie() -> bool {
     HAS_NETNS_COOKIE.load() != 0
 }
 
+/// True when [`HOME`] is known and another.
+#[inline(always)]
+pub fn is_elsewhere(netns: NetnsCookie) -> bool {
+    matches!(HOME.get(0), Some(home) if *home != 0 && *home != netns)
+}
+
+/// See [`HOME`].
+#[inline(always)]
+pub fn set_home(netns: NetnsCookie) {
+    if let Some(home) = HOME.get_ptr_mut(0) {
+        // SAFETY: the pointer is to a map value that stays; one aligned store, so readers see a cookie or 0.
+        unsafe { home.write_volatile(netns) };
+    }
+}
+
 /// See [`HAS_TASK_IN_SOCKOPS`].
 #[inline(always)]
 pub fn has_task_in_sockops() -> bool {
     HAS_TASK_IN_SOCKOPS.load() != 0
+}
+
+/// See [`HAS_INGRESS_IFINDEX`].
+#[inline(always)]
+pub fn has_ingress_ifindex() -> bool {
+    HAS_INGRESS_IFINDEX.load() != 0
 }
 
 /// Counts. Per CPU, so no atomics.

@@ -111,11 +111,24 @@ pub fn cookie<C>(ctx: *mut C) -> u64 {
     unsafe { bpf_get_socket_cookie(ctx.cast::<c_void>()) }
 }
 
-/// The network namespace of a connect or getpeername context. Those programs have the helper since 5.7, but the
-/// answer is of use only where the others have it as well.
+/// The network namespace of a connect or getpeername context. Those programs have the helper since 5.7. Where the
+/// others lack it (before 5.15), the proxy's namespace is 0, as they say it; under another's cookie nothing is found,
+/// so what its programs dial is left alone rather than sent to a loopback on which no proxy listens.
 #[inline(always)]
 pub fn netns_of_addr(ctx: *mut bpf_sock_addr) -> NetnsCookie {
-    netns(ctx.cast())
+    // SAFETY: the helper takes the program's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.cast()) };
+    if maps::has_netns_cookie() || maps::is_elsewhere(cookie) { cookie } else { 0 }
+}
+
+/// Where only this kind of program can tell network namespaces apart, learns the proxy's from one of its own
+/// connect() calls.
+#[inline(always)]
+pub fn learn_home(ctx: *mut bpf_sock_addr) {
+    if !maps::has_netns_cookie() {
+        // SAFETY: the helper takes the program's own context.
+        maps::set_home(unsafe { bpf_get_netns_cookie(ctx.cast()) });
+    }
 }
 
 /// The network namespace of a sockopt context.

@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use sidecar_common::settings::{self, NO_UID, Settings, flag};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::bpf::attach::{Attachments, ProgramName};
 use crate::bpf::maps::Selection;
@@ -96,6 +98,17 @@ impl Armed {
         let netns = File::open("/proc/thread-self/ns/net")?;
         self.attachments.netns(&mut self.kernel, &netns)?;
         self.write_down(instance)
+    }
+
+    /// Shows the kernel half this process's network namespace, once its sockets are armed as the proxy's. Before Linux
+    /// 5.15 only programs at connect() can ask for it, and `SO_NETNS_COOKIE` is no older than 5.14.
+    pub fn show_netns(&self) -> Result<(), ArmError> {
+        if !self.kernel.features.netns_cookie {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+            // Port 0 never has a listener: this is refused, and by then has been seen.
+            let _ = socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into());
+        }
+        Ok(())
     }
 
     fn write_down(&self, instance: &mut Instance) -> Result<(), ArmError> {

@@ -107,7 +107,7 @@ impl Session {
         } else if let Some(named) = &self.named {
             armed.cgroup(programs_for(true), &self.hierarchy, named, &mut self.instance)?;
         }
-        Ok(())
+        Ok(armed.show_netns()?)
     }
 
     /// Arms the programs: from here on, their connections come to the listeners that are bound.

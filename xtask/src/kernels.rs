@@ -1,7 +1,8 @@
 //! `cargo xtask test --kernels`: the basics on other kernels, each booted in an emulator.
 //!
 //! A script boots them: `SCRIPT fetch VERSION` gets a kernel, `SCRIPT run VERSION -- DIR CMD` runs CMD with DIR's
-//! contents at / and the libraries that the programs in DIR load. It is not part of this repository.
+//! contents at / and the libraries that the programs in DIR load, for up to LAB_TIMEOUT seconds. It is not part of this
+//! repository.
 
 use crate::build;
 use crate::util::{binary, run as run_command, run_shown, say, workspace};
@@ -18,18 +19,24 @@ const VERSIONS: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.2"];
 /// What runs in the guest.
 const SMOKE: &str = "/bin/sidecar-kernel-smoke";
 
+/// `LAB_TIMEOUT` unless the environment has another: a minute is usual on a machine that is busy otherwise.
+const LIMIT: &str = "300";
+
 /// Runs the smoke test on the given kernels, on all without; fails when one fails, after trying them all.
 pub(crate) fn run(versions: &[OsString]) -> Result<()> {
     let script = script()?;
     build::run()?;
     let root = Root::new()?;
+    let limit = env::var_os("LAB_TIMEOUT").unwrap_or_else(|| LIMIT.into());
     let versions =
         if versions.is_empty() { VERSIONS.map(OsString::from).to_vec() } else { versions.to_vec() };
     let mut failed = Vec::new();
     for version in &versions {
         let version = version.to_string_lossy();
         let outcome = run_shown(Command::new(&script).args(["fetch", &version])).and_then(|()| {
-            run_command(Command::new(&script).args(["run", &version, "--"]).arg(&root.0).arg(SMOKE))
+            let mut boot = Command::new(&script);
+            boot.args(["run", &version, "--"]).arg(&root.0).arg(SMOKE);
+            run_command(boot.env("LAB_TIMEOUT", &limit))
         });
         match outcome {
             Ok(()) => say(format_args!("kernel {version}: passed")),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use aya::programs::{CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError, SkLookup, SockOps};
 use aya::{Ebpf, EbpfLoader};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sidecar_common::flow::NetnsCookie;
 
 use super::BpfError;
@@ -21,20 +22,24 @@ pub struct Kernel {
     pub(super) capacities: [u32; 2],
 }
 
-/// What older kernels lack. Each is tried by loading with it, so no version number is trusted.
+/// What older kernels lack. Each is tried by loading with it, so no version number is trusted. The programs read these
+/// as constants, and the verifier does not look at what they rule out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Features {
     /// sock_ops and sockopt programs can tell network namespaces apart (5.15).
     pub netns_cookie: bool,
-    /// The program behind a listener is known from its listen() on (6.10), not only from its first accept().
+    /// The program behind a listener is known from its listen() on (6.16), not only from its first accept().
     pub program_at_listen: bool,
+    /// sk_lookup programs see the interface that a packet came in on (5.17).
+    pub ingress_interface: bool,
 }
 
-/// From what every kernel that we know has, to the least that we ask for.
-const CANDIDATES: [Features; 3] = [
-    Features { netns_cookie: true, program_at_listen: true },
-    Features { netns_cookie: true, program_at_listen: false },
-    Features { netns_cookie: false, program_at_listen: false },
+/// From what every kernel that we know has, to the least that we ask for: 6.16, 5.17, 5.15 and 5.10.
+const CANDIDATES: [Features; 4] = [
+    Features { netns_cookie: true, program_at_listen: true, ingress_interface: true },
+    Features { netns_cookie: true, program_at_listen: false, ingress_interface: true },
+    Features { netns_cookie: true, program_at_listen: false, ingress_interface: false },
+    Features { netns_cookie: false, program_at_listen: false, ingress_interface: false },
 ];
 
 /// The entries of `ORIGINS` for each connection: its own, the one that the proxy makes for it, and as many again for
@@ -46,11 +51,20 @@ impl Features {
     pub fn degradations(self) -> Vec<&'static str> {
         let mut missing = Vec::new();
         if !self.netns_cookie {
-            missing.push("no network namespace cookies (Linux 5.15): arm one network namespace per instance");
+            missing.push(
+                "no network namespace cookies in sock_ops (Linux 5.15): ports of armed programs in other network \
+                 namespaces are taken for this one's",
+            );
         }
         if !self.program_at_listen {
             missing
-                .push("no task in sock_ops (Linux 6.10): a server's pid is known from its first accept() on");
+                .push("no task in sock_ops (Linux 6.16): a server's pid is known from its first accept() on");
+        }
+        if !self.ingress_interface {
+            missing.push(
+                "no interface in sk_lookup (Linux 5.17): with route_localnet, what other machines send to \
+                 127.0.0.0/8 passes untouched",
+            );
         }
         missing
     }
@@ -59,6 +73,18 @@ impl Features {
 /// Loads all programs. `netns` is the network namespace whose inbound connections will be steered, and
 /// `max_connections` the bound of connection records.
 pub fn load(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError> {
+    // Before 5.11 maps and programs count against RLIMIT_MEMLOCK, and aya raises it, once in a process. CMD is not to
+    // inherit that; what is loaded stays.
+    let limit = getrlimit(Resource::RLIMIT_MEMLOCK);
+    let loaded = load_best(netns, max_connections);
+    if let Ok((soft, hard)) = limit {
+        // Lowering is always allowed.
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard);
+    }
+    loaded
+}
+
+fn load_best(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError> {
     let mut refused = None;
     for features in CANDIDATES {
         match load_with(features, netns, max_connections) {
@@ -69,7 +95,10 @@ pub fn load(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError
             // Without privilege no candidate is better.
             Err(error @ BpfError::NotPermitted { .. }) => return Err(error),
             // The last one asks for the least: its refusal names what cannot be done without.
-            Err(error) => refused = Some(error),
+            Err(error) => {
+                tracing::debug!(?features, %error, "this kernel refuses");
+                refused = Some(error);
+            }
         }
     }
     Err(refused.unwrap_or_else(|| BpfError::Load { reason: "no candidate".to_owned() }))
@@ -77,11 +106,14 @@ pub fn load(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError
 
 fn load_with(features: Features, netns: NetnsCookie, max_connections: u32) -> Result<Ebpf, BpfError> {
     let netns = if features.netns_cookie { netns } else { 0 };
-    let (netns_cookie, task) = (u32::from(features.netns_cookie), u32::from(features.program_at_listen));
+    let netns_cookie = u32::from(features.netns_cookie);
+    let task = u32::from(features.program_at_listen);
+    let ingress_ifindex = u32::from(features.ingress_interface);
     let mut ebpf = EbpfLoader::new()
         .override_global("LOOKUP_NETNS", &netns, true)
         .override_global("HAS_NETNS_COOKIE", &netns_cookie, true)
         .override_global("HAS_TASK_IN_SOCKOPS", &task, true)
+        .override_global("HAS_INGRESS_IFINDEX", &ingress_ifindex, true)
         .map_max_entries("RECORDS", max_connections)
         .map_max_entries("DIALS", max_connections)
         .map_max_entries("ORIGINS", origins_for(max_connections))

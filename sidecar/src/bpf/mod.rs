@@ -22,7 +22,8 @@ pub use loader::Kernel;
 pub enum BpfError {
     /// The kernel refused for lack of privilege.
     #[error(
-        "{operation}: operation not permitted: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (and CAP_SYS_ADMIN to mount)"
+        "{operation}: operation not permitted: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (and \
+         CAP_SYS_ADMIN to mount; before Linux 5.11 also CAP_SYS_RESOURCE, to lock memory)"
     )]
     NotPermitted {
         /// What was tried.
