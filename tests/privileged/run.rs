@@ -3,7 +3,8 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sidecar_tests::{
-    Cgroup, Config, Finished, Kind, Mode, PEER4, Pair, Sidecar, in_modes, probe, require, rules, serve,
+    Cgroup, Config, Finished, Footprint, Kind, Mode, PEER4, Pair, Sidecar, in_modes, probe, require, rules,
+    serve,
 };
 
 use crate::captured;
@@ -87,6 +88,7 @@ fn under_ip_netns_exec() {
     let printed = sidecar.program().wait().success();
     let seen: Value = serde_json::from_str(&printed).unwrap();
     assert!(captured(&seen), "{seen}");
+    assert_eq!(sidecar.footprint(&net.pod), Footprint::default(), "also the private mounts are gone");
 }
 
 /// Without CMD: somebody else's cgroup, until SIGTERM, and it is theirs after that.

@@ -60,22 +60,15 @@ pub struct CgroupPath(PathBuf);
 // === impl Hierarchy ===
 
 impl Hierarchy {
-    /// The hierarchy that is mounted already, if any.
+    /// The hierarchy that is mounted already, if any. Private ones of instances do not count: they go with those.
     pub fn visible() -> Option<Self> {
-        let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        // A private one of another instance goes when that ends.
-        let usable = |mount: mounts::Mount| {
-            let whole = mount.root == Path::new("/") && !mount.point.starts_with(RUN_DIRECTORY);
-            whole.then_some(mount.point)
-        };
-        let root = mounts::of_type(&text, "cgroup2").find_map(usable)?;
-        Some(Self { root })
+        Self::mounted_at(|point| !point.starts_with(RUN_DIRECTORY))
     }
 
     /// Finds the hierarchy; mounts one on `fallback` if none is in sight (`ip netns exec` hides /sys).
     pub fn find(fallback: &Path) -> Result<Self, CgroupError> {
-        if let Some(visible) = Self::visible() {
-            return Ok(visible);
+        if let Some(found) = Self::visible().or_else(|| Self::mounted_at(|point| point == fallback)) {
+            return Ok(found);
         }
         let failed = |cause: io::Error| CgroupError::File {
             operation: "mount cgroup2 on",
@@ -89,6 +82,12 @@ impl Hierarchy {
             Err(Errno::ENODEV) => Err(CgroupError::Missing),
             Err(errno) => Err(failed(errno.into())),
         }
+    }
+
+    fn mounted_at(wanted: impl Fn(&Path) -> bool) -> Option<Self> {
+        let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let whole = |mount: &mounts::Mount| mount.root == Path::new("/") && wanted(&mount.point);
+        mounts::of_type(&text, "cgroup2").find(whole).map(|mount| Self { root: mount.point })
     }
 
     /// The cgroup of this process.
