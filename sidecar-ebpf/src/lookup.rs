@@ -35,7 +35,7 @@ pub fn steer(ctx: &SkLookupContext) -> u32 {
     let remote = remote(lookup);
     let facts = Facts {
         loopback: local.ip.is_loopback() && came_through_lo(lookup),
-        link_local: local.ip.is_v6_link_local(),
+        link_local: local.ip.is_v6_link_local() || remote.ip.is_v6_link_local(),
         port: port_rules(Direction::Inbound, local.port),
         included: listed(&INCLUDE, Direction::Inbound, &remote.ip),
         excluded: listed(&EXCLUDE, Direction::Inbound, &remote.ip),

@@ -121,11 +121,10 @@ pub fn refuse(shared: &Shared, client: &TcpStream, peer: SocketAddr, ingress: &I
 /// Resets what is left. After a failure, only once the other side has all that came before it.
 async fn end_with_reset(sockets: &Sockets, reason: CloseReason) {
     let upstream = sockets.upstream.get();
-    if matches!(reason, CloseReason::ClientReset | CloseReason::UpstreamReset) {
-        copy::settle(&sockets.client).await;
-        if let Some(upstream) = upstream {
-            copy::settle(upstream).await;
-        }
+    match (reason, upstream) {
+        (CloseReason::UpstreamReset, _) => copy::settle(&sockets.client).await,
+        (CloseReason::ClientReset, Some(upstream)) => copy::settle(upstream).await,
+        _ => {}
     }
     reset(&sockets.client);
     if let Some(upstream) = upstream {

@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use sidecar_tests::{Config, Finished, Footprint, Mode, Netns, Sidecar, in_modes, rules};
+use sidecar_tests::{
+    Cgroup, Config, Finished, Footprint, Mode, Netns, Place, Program, Sidecar, binary, cli, in_modes, rules,
+};
 
 /// Starts a run that must not succeed, and checks that it left nothing.
 fn refused(netns: &Netns, config: &Config, options: &[&str], status: i32, words: &[&str]) {
@@ -33,6 +35,41 @@ fn missing_cgroup() {
     assert!(!Path::new(path).exists());
     refused(&netns, &Config::new(Mode::Ebpf), &["--cgroup", path], 1, &[path]);
 }
+
+/// A cgroup of the name is there already: it and whoever runs in it are somebody else's.
+#[test]
+fn cgroup_taken() {
+    sidecar_tests::require!(root);
+    let netns = Netns::new("taken");
+    let name = netns.name();
+    let around = Cgroup::new("taken");
+    let taken = around.path().join(format!("sidecar-{name}"));
+    std::fs::create_dir(&taken).unwrap();
+    let inside = Place::default().in_cgroup(&taken);
+    let mut lives = Program::start(inside.command("sh").args(["-c", "echo in; read line; echo still here"]));
+    lives.wait_for_output("in");
+
+    let ended =
+        cli(&netns.place().in_cgroup(around.path()), &["run", "--name", name, "--", "echo", "CMD ran"]);
+    assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+    let line = said(&ended);
+    assert!(line.contains(taken.to_str().unwrap()), "{line}");
+    assert!(!Path::new("/run/sidecar").join(name).exists());
+    lives.say("\n");
+    assert!(lives.wait().success().contains("still here"));
+}
+
+/// One inside the other would hand each connection to each other.
+fn nested(mode: Mode) {
+    let netns = Netns::new("nested");
+    let sidecar = binary();
+    let cmd = [sidecar.to_str().unwrap(), "run", "--", "echo", "CMD ran"];
+    let mut outer = Sidecar::run(&netns, &Config::new(mode), &cmd);
+    let ended = outer.program().wait();
+    assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+    assert!(said(&ended).contains(outer.name()), "{ended:?}");
+}
+in_modes!(nested: Ebpf, Iptables);
 
 fn port_taken(mode: Mode) {
     let netns = Netns::new("port");

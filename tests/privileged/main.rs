@@ -9,14 +9,23 @@
     reason = "tests fail by panicking"
 )]
 
+mod admin;
 mod bad_input;
+mod bounds;
 mod call_itself;
 mod children;
 mod connect;
 mod connections;
 mod detach;
+mod early_answer;
+mod envoy;
+mod fast_open;
 mod half_close;
+mod init;
 mod kill;
+mod link_local;
+mod listener;
+mod listeners;
 mod lists;
 mod many;
 mod names;
@@ -27,6 +36,7 @@ mod restart;
 mod run;
 mod server_first;
 mod several;
+mod timeouts;
 mod transfer;
 mod untouched;
 

@@ -3,11 +3,11 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sidecar_tests::{
-    Cgroup, Config, Finished, Footprint, Kind, Mode, PEER4, Pair, Sidecar, in_modes, probe, require, rules,
-    serve,
+    Cgroup, Config, DEADLINE, Finished, Footprint, Kind, Mode, PEER4, POD4, Pair, Probe, Sidecar, eventually,
+    in_modes, probe, require, rules, serve,
 };
 
-use crate::captured;
+use crate::{at, captured};
 
 fn shell(mode: Mode, script: &str) -> Finished {
     let net = Pair::new("status");
@@ -52,6 +52,20 @@ fn signals(mode: Mode) {
     }
 }
 in_modes!(signals: Ebpf, Iptables);
+
+/// What whoever started us had ignored stays ignored, by us and by CMD (nohup(1)).
+fn hangup_is_ignored(mode: Mode) {
+    let net = Pair::new("nohup");
+    let _server = serve(&net.peer.place(), Kind::Peername, "0.0.0.0:9000");
+    let script = "echo ready; read line; echo still here";
+    let mut sidecar = Sidecar::run_by_nohup(&net.pod, &Config::new(mode), &["sh", "-c", script]);
+    sidecar.program().wait_for_output("ready");
+    sidecar.program().signal(Signal::SIGHUP);
+    assert!(captured(&sidecar.probe(&["connect", PEER4, "9000", "--read"])));
+    sidecar.program().say("go\n");
+    assert!(sidecar.program().wait().success().contains("still here"));
+}
+in_modes!(hangup_is_ignored: Ebpf, Iptables);
 
 fn no_such_command(mode: Mode) {
     let net = Pair::new("nothing");
@@ -109,4 +123,32 @@ fn a_given_cgroup() {
     assert_eq!(sidecar.terminate().status.code(), Some(0));
     assert!(cgroup.path().exists());
     assert!(!captured(&probe(&place, &dial)));
+}
+
+/// A listener that was there before its cgroup was armed is steered as long as it is open, and its port is anybody's
+/// after that.
+#[test]
+fn a_listener_that_was_there_before() {
+    require!(root);
+    let net = Pair::new("seeded");
+    let cgroup = Cgroup::new("seeded");
+    let dial = ["connect", POD4, "9001", "--read"];
+    let early = serve(&net.pod.place().in_cgroup(cgroup.path()), Kind::Peername, "0.0.0.0:9001");
+    let options = ["--cgroup", cgroup.path().to_str().unwrap()];
+    let mut sidecar = Sidecar::run_with(&net.pod, &Config::new(Mode::Ebpf), &options, &[]);
+    sidecar.wait_until_ready();
+    let steered = || sidecar.metric("sidecar_bpf_captured_inbound_total");
+    let held = Probe::hold(&net.peer.place(), &dial);
+    assert_eq!(held.seen()["reply"]["accept"], held.seen()["sockname"]);
+    sidecar.connection("inbound", &at(POD4, 9001));
+    assert_eq!(steered(), 1);
+
+    drop(held);
+    drop(early);
+    let _neighbour = serve(&net.pod.place(), Kind::Peername, "0.0.0.0:9001");
+    eventually(DEADLINE, "the neighbour to be reached directly", || {
+        let before = steered();
+        let seen = probe(&net.peer.place(), &dial);
+        (steered() == before && seen["reply"]["accept"] == seen["sockname"]).then_some(())
+    });
 }

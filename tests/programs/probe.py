@@ -21,6 +21,12 @@ import time
 import pattern
 
 
+# include/uapi/linux/tcp.h and include/net/tcp_states.h
+TCP_FASTOPEN_CONNECT = 30
+TCP_FASTOPEN_NO_COOKIE = 34
+TCP_SYN_SENT = 2
+
+
 def say(seen):
     print(json.dumps(seen), flush=True)
 
@@ -48,13 +54,18 @@ def limit(sock, seconds):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
 
 
+def resolve(host, port):
+    """A socket address, with the interface of a link-local one: fe80::1%eth0."""
+    return socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST)[0][4]
+
+
 def dial(sock, host, port, args):
     """connect(), and the name of its error."""
     limit(sock, args.timeout)
     if not args.nonblocking:
-        return name(sock.connect_ex((host, port)))
+        return name(sock.connect_ex(resolve(host, port)))
     sock.setblocking(False)
-    started = sock.connect_ex((host, port))
+    started = sock.connect_ex(resolve(host, port))
     if started not in (0, errno.EINPROGRESS):
         return name(started)
     poll = select.poll()
@@ -90,6 +101,8 @@ def connect(args):
     """Connects, optionally says a line and reads one."""
     with make(args.host) as sock:
         start = time.monotonic()
+        if args.source:
+            sock.bind(resolve(args.source, 0))
         seen = {"error": dial(sock, args.host, args.port, args), "peername": None}
         if seen["error"] is None:
             # A reset that came first leaves no name to ask for; the read below then tells of it.
@@ -160,6 +173,86 @@ def echo(args):
         sock.shutdown(socket.SHUT_WR)
         reader.join()
         say({"sent": sent, "received": received[0]})
+
+
+def early(args):
+    """Sends more than the hasty server reads, and counts what it receives until the connection ends; several times."""
+    seen = {"received": 0, "whole": 0}
+    start = time.monotonic()
+    for _ in range(args.times):
+        with open_stream(args) as sock:
+            sock.sendall(b"%010d" % args.bytes)
+            writer = threading.Thread(target=push, args=(sock, 200_000))
+            writer.start()
+            received = drain(sock)
+            writer.join()
+        seen["received"] += received
+        seen["whole"] += received == args.bytes
+    say(seen | {"elapsedMs": int((time.monotonic() - start) * 1000)})
+
+
+def push(sock, length):
+    # The other side may close at any time.
+    with contextlib.suppress(OSError):
+        sock.sendall(bytes(length))
+
+
+def drain(sock):
+    """How many bytes come until the end or a reset."""
+    length, buffer = 0, bytearray(1 << 16)
+    with contextlib.suppress(OSError):
+        while chunk := sock.recv_into(buffer):
+            length += chunk
+    return length
+
+
+def trickle(args):
+    """Receives what it asked for slowly, with little room for what comes."""
+    with make(args.host) as sock:
+        limit(sock, args.timeout)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect((args.host, args.port))
+        sock.sendall(b"%d\n" % args.bytes)
+        start, whole, end = time.monotonic(), pattern.Digest(), None
+        try:
+            while chunk := sock.recv(args.bytes // 50):
+                whole.update(chunk)
+                time.sleep(0.05)
+        except OSError as error:
+            end = name(error.errno)
+        elapsed = int((time.monotonic() - start) * 1000)
+        expected = pattern.digest(args.bytes)
+        say({"received": str(whole), "expected": expected, "end": end, "elapsedMs": elapsed})
+
+
+def deferred(args):
+    """connect() by TCP_FASTOPEN_CONNECT, whose SYN waits for the first write (tcp(7)), then close() without one."""
+    seen = {"connected": 0, "waiting": 0, "errors": {}}
+    for _ in range(args.count):
+        with make(args.host) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, 1)
+            error = dial(sock, args.host, args.port, args)
+            if error is not None:
+                seen["errors"][error] = seen["errors"].get(error, 0) + 1
+                continue
+            seen["connected"] += 1
+            state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+            seen["waiting"] += state == TCP_SYN_SENT
+    say(seen)
+
+
+def sweep(args):
+    """Connects to one port after the other."""
+    seen = {"connected": 0, "errors": {}}
+    for port in range(args.port, args.port + args.count):
+        with make(args.host) as sock:
+            error = dial(sock, args.host, port, args)
+        if error is None:
+            seen["connected"] += 1
+        else:
+            seen["errors"][error] = seen["errors"].get(error, 0) + 1
+    say(seen)
 
 
 def udp(args):
@@ -266,14 +359,17 @@ def main():
     address = [("host", str), ("port", int)]
     sub = command(connect, *address)
     sub.add_argument("--say")
+    sub.add_argument("--source")
     sub.add_argument("--read", action="store_true")
     command(retry, ("way", str)).add_argument("address", nargs="+")
-    for transfer in (upload, download, echo):
+    for transfer in (upload, download, echo, trickle):
         command(transfer, *address, ("bytes", int))
     for simple in (udp, children, load):
         command(simple, *address)
     command(unix)
-    command(many, *address, ("count", int))
+    for several in (many, deferred, sweep):
+        command(several, *address, ("count", int))
+    command(early, *address, ("bytes", int), ("times", int))
     args = parser.parse_args()
     args.run(args)
 

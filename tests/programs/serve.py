@@ -1,4 +1,6 @@
-"""Test servers: serve.py KIND ADDRESS, where ADDRESS is ip:port or [ip]:port. See `Kind` in src/servers."""
+"""Test servers: serve.py KIND ADDRESS, where ADDRESS is ip:port, [ip]:port, or *:port for all addresses of both
+families by one socket. See `Kind` in src/servers.
+"""
 
 import asyncio
 import json
@@ -39,6 +41,11 @@ def source(sock, _peer):
 
 def blackhole(_sock, _peer):
     threading.Event().wait()
+
+
+def hasty(sock, _peer):
+    wanted = int(sock.recv(10, socket.MSG_WAITALL))
+    pattern.send(sock, wanted)
 
 
 def each_in_a_thread(handle, listener):
@@ -89,17 +96,18 @@ def main():
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     kind, where = sys.argv[1:]
     host, port = where.rsplit(":", 1)
-    address = (host.strip("[]"), int(port))
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    # An IPv6 listener takes IPv6 only, so that one of each family can share a port.
-    listener = socket.create_server(address, family=family, backlog=4096)
+    both = host == "*"
+    address = ("::" if both else host.strip("[]"), int(port))
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    # Otherwise an IPv6 listener takes IPv6 only, so that one of each family can share a port.
+    listener = socket.create_server(address, family=family, backlog=4096, dualstack_ipv6=both)
     if kind == "echo":
         echo_datagrams(address, family)
     print("listening", flush=True)
     if kind == "echo":
         asyncio.run(each_in_turn(echo, listener))
     else:
-        handlers = {h.__name__: h for h in (banner, peername, sink, source, blackhole)}
+        handlers = {h.__name__: h for h in (banner, peername, sink, source, blackhole, hasty)}
         each_in_a_thread(handlers[kind], listener)
 
 

@@ -21,11 +21,12 @@ impl Mode {
     }
 }
 
-/// A `ProxyConfig` document. Ports are left to the sidecar, so that tests do not meet.
+/// A `ProxyConfig` document, and others beside it. Ports are left to the sidecar, so that tests do not meet.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {
     document: Value,
+    others: Vec<Value>,
 }
 
 impl Config {
@@ -37,7 +38,7 @@ impl Config {
             "metadata": {"name": "test"},
             "spec": {"interception": {"mode": mode.name()}},
         });
-        Self { document }
+        Self { document, others: Vec::new() }
     }
 
     /// The same with one more field of `spec`, by its path: `interception.outbound.captureLoopback`.
@@ -47,9 +48,21 @@ impl Config {
         self
     }
 
+    /// The same with a `Backend` of this name, whose endpoints are JSON objects.
+    pub fn with_backend(mut self, name: &str, endpoints: impl Into<Value>) -> Self {
+        self.others.push(json!({
+            "apiVersion": "sidecar.dev/v1alpha1",
+            "kind": "Backend",
+            "metadata": {"name": name},
+            "spec": {"endpoints": endpoints.into()},
+        }));
+        self
+    }
+
     /// The file's text. JSON is YAML (YAML 1.2.2, section 1.3).
     pub fn text(&self) -> String {
-        format!("{:#}\n", self.document)
+        let others = self.others.iter().map(|document| format!("---\n{document:#}\n"));
+        format!("{:#}\n{}", self.document, others.collect::<String>())
     }
 }
 
@@ -66,5 +79,13 @@ mod tests {
         let expected = json!({"mode": "iptables", "outbound": {"excludePorts": [9001]}});
         assert_eq!(document["spec"]["interception"], expected);
         assert_eq!(document["spec"]["timeouts"]["connect"], "1s");
+    }
+
+    #[test]
+    fn backends_are_documents_of_their_own() {
+        let text = Config::new(Mode::Ebpf).with_backend("app", json!([{"address": "10.7.0.2:1"}])).text();
+        let (_, backend) = text.split_once("\n---\n").unwrap();
+        let backend: Value = serde_json::from_str(backend).unwrap();
+        assert_eq!((&backend["kind"], &backend["metadata"]["name"]), (&json!("Backend"), &json!("app")));
     }
 }

@@ -13,6 +13,11 @@ pub(crate) fn binary() -> Option<PathBuf> {
     std::env::var_os("SIDECAR_BIN").map(PathBuf::from)
 }
 
+/// `SIDECAR_ENVOY`: an Envoy.
+pub(crate) fn envoy() -> Option<PathBuf> {
+    std::env::var_os("SIDECAR_ENVOY").map(PathBuf::from)
+}
+
 /// `SIDECAR_TEST_BYTES`: the length of large transfers.
 pub fn transfer_bytes() -> Option<u64> {
     let value = std::env::var("SIDECAR_TEST_BYTES").ok()?;

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::wait::{DEADLINE, eventually};
 use crate::{Finished, Netns, cgroup};
 
 /// The kernel objects and files that belong to one instance. Numbers of kernel objects are not used again soon, so
@@ -97,7 +98,11 @@ pub fn rules(netns: &Netns) -> Vec<String> {
 }
 
 fn bpftool(kind: &str) -> Vec<Value> {
-    let json = Finished::of(Command::new("bpftool").args(["--json", kind, "show"])).success();
+    // A link that somebody is just making has a number, and cannot be looked at yet: EAGAIN (`bpf_link_by_id`).
+    let json = eventually(DEADLINE, &format!("a list of bpftool {kind}"), || {
+        let listed = Finished::of(Command::new("bpftool").args(["--json", kind, "show"]));
+        listed.status.success().then_some(listed.stdout)
+    });
     serde_json::from_str(&json).unwrap_or_else(|error| panic!("bpftool {kind}: {error}: {json}"))
 }
 

@@ -66,6 +66,14 @@ impl Netns {
         ip(&[&["-n", &self.name], args].concat());
     }
 
+    /// Sets one of its own kernel parameters: `net/ipv4/tcp_fastopen`.
+    #[track_caller]
+    pub fn sysctl(&self, name: &str, value: &str) {
+        // /proc/sys/net is that of the network namespace of whoever looks (proc_sys(5)).
+        self.enter(|| std::fs::write(Path::new("/proc/sys").join(name), value))
+            .unwrap_or_else(|error| panic!("set {name}: {error}"));
+    }
+
     /// Runs `closure` in a thread inside, so that the sockets that it makes belong here.
     pub fn enter<T: Send>(&self, closure: impl FnOnce() -> T + Send) -> T {
         let file = File::open(self.path()).unwrap();

@@ -15,6 +15,9 @@ macro_rules! require {
     (program $name:expr) => {
         $crate::require!(@ $crate::require::program($name))
     };
+    (envoy) => {
+        $crate::require!(@ $crate::Envoy::find())
+    };
     (@ $check:expr) => {
         if let Err(reason) = $check {
             $crate::require::skip(&reason);

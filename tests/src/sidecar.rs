@@ -87,6 +87,14 @@ impl Sidecar {
         Self::launch(netns.ip_netns_exec(binary()), netns, config, &[], cmd)
     }
 
+    /// Starts `nohup sidecar run -- CMD` in `netns`.
+    #[track_caller]
+    pub fn run_by_nohup(netns: &Netns, config: &Config, cmd: &[&str]) -> Self {
+        let mut command = netns.place().command("nohup");
+        command.arg(binary());
+        Self::launch(command, netns, config, &[], cmd)
+    }
+
     fn launch(mut command: Command, netns: &Netns, config: &Config, options: &[&str], cmd: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.yaml");
@@ -158,6 +166,32 @@ impl Sidecar {
         })
     }
 
+    /// The port of its server of this name, `admin`, `metrics` or `health`, as `instance.json` says.
+    #[track_caller]
+    pub fn port(&self, server: &str) -> u16 {
+        let file = self.directory().join("instance.json");
+        let state: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let port = state["ports"][server].as_u64().and_then(|port| u16::try_from(port).ok());
+        port.filter(|port| *port != 0).unwrap_or_else(|| panic!("no port of {server} in {state}"))
+    }
+
+    /// Asks its server of this name for `path` with curl, to which `options` are given too.
+    #[track_caller]
+    pub fn ask(&self, server: &str, path: &str, options: &[&str]) -> Finished {
+        let url = format!("http://127.0.0.1:{}{path}", self.port(server));
+        let mut curl = self.netns.command("curl");
+        Finished::of(curl.args(["-sS", "--fail", "--max-time", "10"]).args(options).arg(url))
+    }
+
+    /// The value of a metric's sample, which is named with its labels as they are printed.
+    #[track_caller]
+    pub fn metric(&self, sample: &str) -> u64 {
+        let metrics = self.ask("metrics", "/metrics", &[]).success();
+        let found = metrics.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        let value = found.unwrap_or_else(|| panic!("no {sample} in {metrics}"));
+        value.parse().unwrap_or_else(|error| panic!("{sample} is {value}: {error}"))
+    }
+
     /// What it has in the kernel and in the file system now.
     pub fn footprint(&self, netns: &Netns) -> Footprint {
         Footprint::of(&self.name, self.program.pid().as_raw(), netns)
@@ -190,7 +224,12 @@ impl Sidecar {
     }
 
     fn get(&self, path: &str) -> std::io::Result<String> {
-        control::get(&Path::new(INSTANCES).join(&self.name).join("control.sock"), path)
+        control::get(&self.directory().join("control.sock"), path)
+    }
+
+    /// Where it keeps its files while it is there.
+    pub fn directory(&self) -> PathBuf {
+        Path::new(INSTANCES).join(&self.name)
     }
 
     fn cgroup(&self) -> PathBuf {
@@ -204,7 +243,7 @@ impl Drop for Sidecar {
             self.program.signal(Signal::SIGTERM);
             within(DEADLINE, || self.program.has_ended().then_some(()));
         }
-        let directory = Path::new(INSTANCES).join(&self.name);
+        let directory = self.directory();
         // All gone already, unless it was killed.
         if directory.exists() {
             let _ = self.netns.command(binary()).args(["detach", &self.name]).output();

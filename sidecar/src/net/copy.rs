@@ -108,11 +108,20 @@ pub async fn bidirectional(
             Err(end) => end,
         }
     };
+    // What waits in the kernel for a slow receiver moves without us.
+    let waiting_now = || sys::unacknowledged(first) + sys::unacknowledged(second);
     let quiet = async {
+        let mut waiting = waiting_now();
         loop {
             let deadline = active.last() + idle;
             if deadline <= Instant::now() {
-                return End::Idle;
+                let left = waiting_now();
+                if left == waiting {
+                    return End::Idle;
+                }
+                waiting = left;
+                active.now();
+                continue;
             }
             sleep_until(deadline).await;
         }

@@ -1,13 +1,16 @@
 //! Real servers, each ended when dropped. Every function returns when the server accepts connections.
 
+mod envoy;
 mod nginx;
 mod postgres;
 mod redis;
 
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use envoy::Envoy;
 pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use redis::Redis;
@@ -30,6 +33,8 @@ pub enum Kind {
     Source,
     /// Accepts and never reads.
     Blackhole,
+    /// Reads 10 bytes, sends as many as they say, and closes with what else came unread.
+    Hasty,
 }
 
 impl Kind {
@@ -41,14 +46,36 @@ impl Kind {
             Self::Sink => "sink",
             Self::Source => "source",
             Self::Blackhole => "blackhole",
+            Self::Hasty => "hasty",
         }
     }
 }
 
-/// Starts a test server of this kind on `address`.
+/// Starts a test server of this kind on `address`; `*:port` is one socket for all addresses of both families.
 #[track_caller]
 pub fn serve(place: &Place, kind: Kind, address: &str) -> Program {
     let mut program = Program::start(python(place, "serve.py").args([kind.name(), address]));
+    program.wait_for_output("listening");
+    program
+}
+
+/// Starts a program that listens on all of these ports of every IPv4 address and never accepts.
+#[track_caller]
+pub fn listen(place: &Place, ports: &Range<u16>) -> Program {
+    listeners(place, ports, &[])
+}
+
+/// The same by two processes at the same moment; when this returns, one of them has closed its sockets again.
+#[track_caller]
+pub fn listen_twice(place: &Place, ports: &Range<u16>) -> Program {
+    listeners(place, ports, &["--twice"])
+}
+
+#[track_caller]
+fn listeners(place: &Place, ports: &Range<u16>, options: &[&str]) -> Program {
+    let mut command = python(place, "listeners.py");
+    command.args(["0.0.0.0", &ports.start.to_string(), &ports.len().to_string()]).args(options);
+    let mut program = Program::start(&mut command);
     program.wait_for_output("listening");
     program
 }

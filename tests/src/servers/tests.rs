@@ -142,6 +142,39 @@ fn banner_speaks_first_and_blackhole_never() {
 }
 
 #[test]
+fn one_socket_serves_both_families() {
+    require!(root);
+    let net = Pair::new("both");
+    let _server = serve(&net.peer.place(), Kind::Peername, "*:9000");
+    for (host, client) in [(PEER4, "[::ffff:10.7.0.1]:"), (PEER6, "[fd00::1]:")] {
+        let seen = probe(&net.pod.place(), &["connect", host, "9000", "--read"]);
+        assert!(seen["reply"]["accept"].as_str().unwrap().starts_with(client), "{seen}");
+    }
+}
+
+#[test]
+fn hasty_resets_after_its_answer() {
+    require!(root);
+    let net = Pair::new("hasty");
+    let _server = serve(&net.peer.place(), Kind::Hasty, "0.0.0.0:9000");
+    let seen = probe(&net.pod.place(), &["early", PEER4, "9000", "1000", "3"]);
+    assert_eq!((&seen["received"], &seen["whole"]), (&3000.into(), &3.into()), "{seen}");
+}
+
+#[test]
+fn listeners_are_on_all_their_ports_once_or_twice() {
+    require!(root);
+    let net = Pair::new("listeners");
+    let sweep = || probe(&net.pod.place(), &["sweep", PEER4, "20000", "50"]);
+    for listen in [listen, listen_twice] {
+        let listening = listen(&net.peer.place(), &(20_000..20_050));
+        assert_eq!(sweep()["connected"], 50);
+        drop(listening);
+        assert_eq!(sweep()["errors"]["ECONNREFUSED"], 50);
+    }
+}
+
+#[test]
 fn nginx_names_its_client() {
     require!(root);
     require!(program "nginx");

@@ -95,7 +95,15 @@ pub(super) async fn list(instance: &Instance) -> Result<Vec<Snapshot>, ClientErr
         let body = body.await.map_err(ClientError::Body)?.to_bytes();
         Ok(serde_json::from_slice(&body)?)
     };
-    timeout(PATIENCE, read).await.unwrap_or(Err(ClientError::Timeout))
+    match timeout(PATIENCE, read).await.unwrap_or(Err(ClientError::Timeout)) {
+        // It ended while it answered.
+        Err(ClientError::Http(_) | ClientError::Body(_))
+            if UnixStream::connect(&instance.socket).await.is_err() =>
+        {
+            Err(ClientError::Gone)
+        }
+        answer => answer,
+    }
 }
 
 /// Sends what happens in an instance until it ends or nobody receives.
@@ -148,7 +156,9 @@ async fn get(instance: &Instance, target: &'static str) -> Result<Answer, Client
 impl ClientError {
     fn from_connect(source: io::Error, path: &Path) -> Self {
         match source.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Self::Gone,
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset | io::ErrorKind::NotFound => {
+                Self::Gone
+            }
             io::ErrorKind::PermissionDenied => Self::Denied,
             _ => Self::Connect { path: path.to_owned(), source },
         }
