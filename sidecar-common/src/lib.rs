@@ -16,9 +16,6 @@ pub mod option;
 pub mod settings;
 pub mod stats;
 
-/// Changes when the layout of anything here does; a userspace half refuses pinned maps of another version.
-pub const ABI_VERSION: u32 = 1;
-
 /// Asserts the size of shared types and lets userspace use them as map keys and values.
 ///
 /// A type that equals the sum of its fields' sizes has no padding.

@@ -2,7 +2,6 @@
 //! everybody else gets ENOPROTOOPT, as from a kernel without us.
 
 use crate::address::Endpoint;
-use crate::connection::Record;
 use crate::shared;
 
 /// The level of these options ("SC"). No protocol of Linux has this number (include/linux/socket.h, SOL_*).
@@ -14,7 +13,7 @@ pub const ROLE: i32 = 1;
 /// setsockopt, a [`Forward`]: what the connection that this socket is about to make is for.
 pub const FORWARD: i32 = 2;
 
-/// getsockopt, a [`Record`]: the record of the connection that this accepted socket belongs to (outbound), or of
+/// getsockopt, a [`crate::connection::Record`]: the record of the connection that this accepted socket belongs to (outbound), or of
 /// the program that this connected socket reached (inbound). ENOENT: the kernel half knows none.
 pub const RECORD: i32 = 3;
 
@@ -41,9 +40,6 @@ pub struct Forward {
     /// The client that the server's accept() and getpeername() are to show; all zero: leave it alone.
     pub client: Endpoint,
 }
-
-/// The size of a [`Record`], as the option's length.
-pub const RECORD_SIZE: usize = core::mem::size_of::<Record>();
 
 shared! {
     Announce = 16;

@@ -18,7 +18,7 @@ pub enum Stat {
     OriginsFull = 5,
     /// Connections untouched or refused, as `onProxyDown` says, because the map `RECORDS` was full.
     RecordsFull = 6,
-    /// Listeners that are not steered because the map `SERVICES` or `LISTENING` was full.
+    /// Listeners that are not steered because the map `SERVICES`, `PROXY` or `PROXY_SOCKETS` was full.
     ServicesFull = 7,
     /// Events lost because the ring buffer was full.
     EventsLost = 8,

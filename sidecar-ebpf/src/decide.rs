@@ -6,7 +6,7 @@ use sidecar_common::settings::{Settings, Verdict, flag, port_rule};
 pub struct Facts {
     /// The destination is loopback (outbound), or the packet came in through it (inbound).
     pub loopback: bool,
-    /// The destination (outbound) or the client (inbound) is an IPv6 link-local address.
+    /// The destination or the client is an IPv6 link-local address.
     pub link_local: bool,
     /// The bits of [`port_rule`] for the port.
     pub port: u32,

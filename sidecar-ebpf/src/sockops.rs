@@ -139,6 +139,8 @@ fn listening(ctx: &SockOpsContext) {
     let netns = netns_of_sock_ops(ctx);
     let local = listener_end(ctx);
     if let Some(role) = role_of(cookie, local.port) {
+        // Kept for its close, which may run in another process.
+        let _ = ROLES.insert(cookie, role, 0);
         if role != Role::Own as u32 {
             let family = if field!(ctx.ops, family) == AF_INET { 4 } else { 6 };
             register(
@@ -239,8 +241,9 @@ fn unlistened(ctx: &SockOpsContext) {
     let cookie = cookie(ctx.ops);
     let netns = netns_of_sock_ops(ctx);
     let local = listener_end(ctx);
-    if let Some(role) = role_of(cookie, local.port) {
-        retire(netns, role, cookie);
+    // SAFETY: see `maps`.
+    if let Some(role) = unsafe { ROLES.get(cookie) } {
+        retire(netns, *role, cookie);
         let _ = ROLES.remove(cookie);
         return;
     }
@@ -270,7 +273,7 @@ fn measure(ctx: &SockOpsContext, record: &mut Record) {
 }
 
 /// What a listener is, if it is the proxy's: as it said itself, or, for an unmodified proxy, by its port and user.
-/// Called at listen() and at the close of a listener, which run in the process that owns it.
+/// Called at listen(), which runs in the process that owns it.
 #[inline(always)]
 fn role_of(cookie: u64, port: u16) -> Option<u32> {
     // SAFETY: see `maps`.

@@ -258,11 +258,15 @@ async fn sweep(table: ConnectionTable, view: Option<KernelView>) {
         if lost != lost_before {
             lost_before = lost;
             let view = view.clone();
+            // Those first: one that opens meanwhile has a record, and is not looked for.
+            let open = table.open_in_kernel();
             // Reads all records.
             let Ok(live) = tokio::task::spawn_blocking(move || view.0.connection_ids()).await else {
                 continue;
             };
-            table.reconcile(Instant::now(), |id| live.contains(&id.0));
+            for id in open.into_iter().filter(|id| !live.contains(&id.0)) {
+                table.kernel_lost(id, Instant::now());
+            }
         }
     }
 }

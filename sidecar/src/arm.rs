@@ -75,8 +75,25 @@ impl Armed {
         }
         let pins = pin_directory(config, instance)?;
         let interception = &config.interception;
-        kernel.select(settings::Direction::Outbound, &outbound(interception))?;
-        kernel.select(settings::Direction::Inbound, &inbound(interception))?;
+        let (out, into) = (&interception.outbound, &interception.inbound);
+        kernel.select(
+            settings::Direction::Outbound,
+            &Selection {
+                include_ports: &out.include_ports,
+                exclude_ports: &out.exclude_ports,
+                include_networks: &out.include_cidrs,
+                exclude_networks: &out.exclude_cidrs,
+            },
+        )?;
+        kernel.select(
+            settings::Direction::Inbound,
+            &Selection {
+                include_ports: &into.include_ports,
+                exclude_ports: &into.exclude_ports,
+                include_networks: &into.include_cidrs,
+                exclude_networks: &into.exclude_cidrs,
+            },
+        )?;
         kernel.configure(settings_of(interception, exemption))?;
         Ok(Self { kernel, attachments: Attachments::new(pins) })
     }
@@ -152,26 +169,6 @@ fn settings_of(interception: &Interception, exemption: Exemption) -> Settings {
         Exemption::User { uid, mark, ports: [outbound_port, inbound_port] } => {
             Settings { exempt_uid: uid, exempt_mark: mark, outbound_port, inbound_port, ..none }
         }
-    }
-}
-
-fn outbound(interception: &Interception) -> Selection {
-    let from = &interception.outbound;
-    Selection {
-        include_ports: from.include_ports.clone(),
-        exclude_ports: from.exclude_ports.clone(),
-        include_networks: from.include_cidrs.clone(),
-        exclude_networks: from.exclude_cidrs.clone(),
-    }
-}
-
-fn inbound(interception: &Interception) -> Selection {
-    let from = &interception.inbound;
-    Selection {
-        include_ports: from.include_ports.clone(),
-        exclude_ports: from.exclude_ports.clone(),
-        include_networks: from.include_cidrs.clone(),
-        exclude_networks: from.exclude_cidrs.clone(),
     }
 }
 

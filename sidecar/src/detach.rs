@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::bpf::{BpfError, link, pins};
 use crate::host::cgroup::{CgroupError, Hierarchy, unmount};
+use crate::host::netns;
 use crate::instance::{self, CGROUP_MOUNT, InstanceError, State};
 use crate::iptables::{self, IptablesError};
 
@@ -24,12 +25,25 @@ pub enum DetachError {
         /// Why it failed.
         cause: std::io::Error,
     },
+    /// The network namespace of the rules.
+    #[error("enter the instance's network namespace: {0}")]
+    Netns(std::io::Error),
     /// Rules.
     #[error(transparent)]
     Iptables(#[from] IptablesError),
     /// The directory.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+}
+
+/// Removes the rules in the network namespace in which they were installed, whichever we are in. Nothing holds it any
+/// more: then they are gone with it.
+fn remove_rules(state: &State) -> Result<(), DetachError> {
+    let remove = || iptables::remove_instance(state.name.as_str());
+    match netns::within(state.netns, remove).map_err(DetachError::Netns)? {
+        Some(removed) => Ok(removed.map(drop)?),
+        None => Ok(()),
+    }
 }
 
 /// Undoes everything that a state lists, in the order that keeps traffic whole: first what sends traffic to the proxy,
@@ -46,7 +60,7 @@ pub fn undo(directory: &Path, state: &State) -> Result<(), DetachError> {
         }
     };
     if state.iptables {
-        step(iptables::remove_instance(state.name.as_str()).map(drop).map_err(Into::into));
+        step(remove_rules(state));
     }
     for &id in &state.links {
         step(link::detach(id).map(drop).map_err(|cause| DetachError::Link { id, cause }));

@@ -19,5 +19,5 @@ pub mod opaque;
 pub mod proxy;
 pub mod seeded;
 pub mod servers;
-pub mod session;
+pub mod setup;
 pub mod upstream;

@@ -97,7 +97,14 @@ pub async fn serve(
         () = shared.drain.forced() => CloseReason::Drained,
     };
     if reason != CloseReason::Finished {
-        end_with_reset(&sockets, reason).await;
+        tokio::select! {
+            () = deliver(&sockets, reason) => {}
+            () = shared.drain.forced() => {}
+        }
+        reset(&sockets.client);
+        if let Some(upstream) = sockets.upstream.get() {
+            reset(upstream);
+        }
     }
     tracked.close(reason);
     drop(sockets);
@@ -118,17 +125,12 @@ pub fn refuse(shared: &Shared, client: &TcpStream, peer: SocketAddr, ingress: &I
     tracked.close(CloseReason::LimitReached);
 }
 
-/// Resets what is left. After a failure, only once the other side has all that came before it.
-async fn end_with_reset(sockets: &Sockets, reason: CloseReason) {
-    let upstream = sockets.upstream.get();
-    match (reason, upstream) {
+/// Before a reset: lets the side that lives have all that came before the other failed.
+async fn deliver(sockets: &Sockets, reason: CloseReason) {
+    match (reason, sockets.upstream.get()) {
         (CloseReason::UpstreamReset, _) => copy::settle(&sockets.client).await,
         (CloseReason::ClientReset, Some(upstream)) => copy::settle(upstream).await,
         _ => {}
-    }
-    reset(&sockets.client);
-    if let Some(upstream) = upstream {
-        reset(upstream);
     }
 }
 

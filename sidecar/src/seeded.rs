@@ -39,7 +39,8 @@ impl Seeded {
         let mut tick = tokio::time::interval(PERIOD);
         while !self.listeners.is_empty() {
             tick.tick().await;
-            let open = seed::listening_inodes();
+            // Reads the sockets of the whole network namespace.
+            let Ok(open) = tokio::task::spawn_blocking(seed::listening_inodes).await else { return };
             let (kept, closed) = self.listeners.drain(..).partition(|found| open.contains_key(&found.inode));
             self.listeners = kept;
             for found in closed {

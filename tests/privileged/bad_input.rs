@@ -44,8 +44,10 @@ fn cgroup_taken() {
     let name = netns.name();
     let around = Cgroup::new("taken");
     let taken = around.path().join(format!("sidecar-{name}"));
-    std::fs::create_dir(&taken).unwrap();
-    let inside = Place::default().in_cgroup(&taken);
+    // Where the instance would put its own CMD.
+    let app = taken.join("app");
+    std::fs::create_dir_all(&app).unwrap();
+    let inside = Place::default().in_cgroup(&app);
     let mut lives = Program::start(inside.command("sh").args(["-c", "echo in; read line; echo still here"]));
     lives.wait_for_output("in");
 

@@ -1,6 +1,6 @@
 //! A server that answers before it has read all, and closes: its answer arrives as it would without a proxy.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sidecar_tests::{Config, Kind, Mode, PEER4, Pair, Place, Sidecar, in_modes, probe, serve};
 
 /// 200 KB sent, 10 bytes read, and an answer of this length, so often.
@@ -31,3 +31,14 @@ fn ends_at_once(mode: Mode) {
     assert!(seen["elapsedMs"].as_u64().unwrap() < 2500, "each kept waiting for half a second: {seen}");
 }
 in_modes!(ends_at_once: Ebpf, Iptables);
+
+/// An answer that breaks off does not look complete.
+fn a_reset_stays_a_reset(mode: Mode) {
+    let net = Pair::new("cutoff");
+    let _server = serve(&net.peer.place(), Kind::Cutoff, "0.0.0.0:9000");
+    let sidecar = Sidecar::start(&net.pod, &Config::new(mode));
+    let seen = probe(&sidecar.place(), &["early", PEER4, "9000", "1000", "10", "--stuffed"]);
+    assert_eq!(seen["ends"], json!({"ECONNRESET": 10}), "{seen}");
+    assert_eq!(seen["whole"], 10, "what came before the reset arrives: {seen}");
+}
+in_modes!(a_reset_stays_a_reset: Ebpf, Iptables);

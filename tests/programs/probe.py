@@ -177,15 +177,20 @@ def echo(args):
 
 def early(args):
     """Sends more than the hasty server reads, and counts what it receives until the connection ends; several times."""
-    seen = {"received": 0, "whole": 0}
+    seen = {"received": 0, "whole": 0, "ends": {}}
     start = time.monotonic()
     for _ in range(args.times):
         with open_stream(args) as sock:
             sock.sendall(b"%010d" % args.bytes)
-            writer = threading.Thread(target=push, args=(sock, 200_000))
-            writer.start()
-            received = drain(sock)
-            writer.join()
+            if args.stuffed:
+                stuff(sock)
+                received, end = drain(sock)
+            else:
+                writer = threading.Thread(target=push, args=(sock, 200_000))
+                writer.start()
+                received, end = drain(sock)
+                writer.join()
+        seen["ends"][end] = seen["ends"].get(end, 0) + 1
         seen["received"] += received
         seen["whole"] += received == args.bytes
     say(seen | {"elapsedMs": int((time.monotonic() - start) * 1000)})
@@ -197,13 +202,25 @@ def push(sock, length):
         sock.sendall(bytes(length))
 
 
+def stuff(sock):
+    """Sends until nobody takes more; 64 MiB at most. Only this thread then learns of the socket's error."""
+    chunk = bytes(1 << 16)
+    for _ in range(1024):
+        if not select.select([], [sock], [], 0.02)[1]:
+            return
+        with contextlib.suppress(BlockingIOError):
+            sock.send(chunk, socket.MSG_DONTWAIT)
+
+
 def drain(sock):
-    """How many bytes come until the end or a reset."""
+    """How many bytes come until the end or a reset, and which of them it was."""
     length, buffer = 0, bytearray(1 << 16)
-    with contextlib.suppress(OSError):
+    try:
         while chunk := sock.recv_into(buffer):
             length += chunk
-    return length
+    except OSError as error:
+        return length, name(error.errno)
+    return length, "EOF"
 
 
 def trickle(args):
@@ -369,7 +386,7 @@ def main():
     command(unix)
     for several in (many, deferred, sweep):
         command(several, *address, ("count", int))
-    command(early, *address, ("bytes", int), ("times", int))
+    command(early, *address, ("bytes", int), ("times", int)).add_argument("--stuffed", action="store_true")
     args = parser.parse_args()
     args.run(args)
 

@@ -6,8 +6,10 @@ import asyncio
 import json
 import signal
 import socket
+import struct
 import sys
 import threading
+import time
 
 import pattern
 
@@ -46,6 +48,14 @@ def blackhole(_sock, _peer):
 def hasty(sock, _peer):
     wanted = int(sock.recv(10, socket.MSG_WAITALL))
     pattern.send(sock, wanted)
+
+
+def cutoff(sock, _peer):
+    """Breaks off in the middle: what it answered so far, then a reset, while the client goes on sending."""
+    wanted = int(sock.recv(10, socket.MSG_WAITALL))
+    pattern.send(sock, wanted)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    time.sleep(0.2)  # The client's sending has come to a halt by then.
 
 
 def each_in_a_thread(handle, listener):
@@ -107,7 +117,7 @@ def main():
     if kind == "echo":
         asyncio.run(each_in_turn(echo, listener))
     else:
-        handlers = {h.__name__: h for h in (banner, peername, sink, source, blackhole, hasty)}
+        handlers = {h.__name__: h for h in (banner, peername, sink, source, blackhole, hasty, cutoff)}
         each_in_a_thread(handlers[kind], listener)
 
 

@@ -217,10 +217,10 @@ impl Sidecar {
         cgroup::kill(&self.cgroup().join("app"));
     }
 
-    /// Undoes what an instance that was killed has left.
+    /// Undoes what an instance that was killed has left, from outside of its network namespace.
     #[track_caller]
     pub fn detach(&self) -> Finished {
-        cli(&self.netns, &["detach", &self.name])
+        cli(&Place::default(), &["detach", &self.name])
     }
 
     fn get(&self, path: &str) -> std::io::Result<String> {

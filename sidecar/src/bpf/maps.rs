@@ -16,16 +16,16 @@ use sidecar_common::stats::Stat;
 use super::{BpfError, Kernel};
 
 /// The lists of one direction.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selection<'a> {
     /// Ports that are included; empty: all.
-    pub include_ports: Vec<u16>,
+    pub include_ports: &'a [u16],
     /// Ports that are excluded; they win.
-    pub exclude_ports: Vec<u16>,
+    pub exclude_ports: &'a [u16],
     /// Networks that are included.
-    pub include_networks: Vec<IpNet>,
+    pub include_networks: &'a [IpNet],
     /// Networks that are excluded; they win.
-    pub exclude_networks: Vec<IpNet>,
+    pub exclude_networks: &'a [IpNet],
 }
 
 /// A map's fill.
@@ -61,10 +61,10 @@ impl Kernel {
     }
 
     /// Writes the lists of one direction. Called before anything is attached.
-    pub fn select(&mut self, direction: Direction, selection: &Selection) -> Result<(), BpfError> {
+    pub fn select(&mut self, direction: Direction, selection: &Selection<'_>) -> Result<(), BpfError> {
         let mut ports: HashMap<_, PortKey, u32> = typed(&mut self.ebpf, "PORTS")?;
         let rules =
-            [(&selection.include_ports, port_rule::INCLUDE), (&selection.exclude_ports, port_rule::EXCLUDE)];
+            [(selection.include_ports, port_rule::INCLUDE), (selection.exclude_ports, port_rule::EXCLUDE)];
         for (list, rule) in rules {
             for &port in list {
                 let key = PortKey { direction: direction as u16, port };
@@ -73,7 +73,7 @@ impl Kernel {
             }
         }
         for (name, networks) in
-            [("INCLUDE", &selection.include_networks), ("EXCLUDE", &selection.exclude_networks)]
+            [("INCLUDE", selection.include_networks), ("EXCLUDE", selection.exclude_networks)]
         {
             let mut trie: LpmTrie<_, CidrKey, u32> = typed(&mut self.ebpf, name)?;
             for network in networks {
@@ -133,20 +133,25 @@ impl Meters {
 
     /// The ids of the connections that have a record now.
     pub fn connection_ids(&self) -> HashSet<u64> {
-        self.records.iter().filter_map(Result::ok).map(|(_, record)| record.id).collect()
+        let [records, _] = self.capacities;
+        let all = self.records.iter().take(bounded(records));
+        all.filter_map(Result::ok).map(|(_, record)| record.id).collect()
     }
 
     /// How full the maps are that can fill up.
     pub fn fills(&self) -> [Fill; 2] {
         let fill = |map, entries: usize, capacity| Fill { map, entries: entries as u64, capacity };
         let [records, origins] = self.capacities;
-        // Walking a map that changes may meet keys twice: the bound ends the walk.
-        let bounded = |capacity: u64| usize::try_from(capacity).unwrap_or(usize::MAX);
         [
             fill("RECORDS", self.records.keys().take(bounded(records)).count(), records),
             fill("ORIGINS", self.origins.keys().take(bounded(origins)).count(), origins),
         ]
     }
+}
+
+/// A walk over a map that changes may begin again: it ends after as many steps as the map has room for.
+fn bounded(capacity: u64) -> usize {
+    usize::try_from(capacity).unwrap_or(usize::MAX)
 }
 
 /// The key of a network, and its prefix length, which is also its value.

@@ -131,7 +131,8 @@ fn arm(place: &Place, cgroup: &Path, pins: Option<&Pins>, mut kernel: Kernel) ->
     place.usable()?;
     let stage = Stage::bind(place)?;
     // Clients of the program are in its own cgroup here; that they are not captured makes them strangers.
-    let selection = Selection { exclude_ports: stage.service_ports(), ..Selection::default() };
+    let exclude_ports = &stage.service_ports()[..];
+    let selection = Selection { exclude_ports, ..Selection::default() };
     kernel.select(Direction::Outbound, &selection)?;
     kernel.configure(Settings {
         flags: flag::CAPTURE_LOOPBACK | flag::FAIL_CLOSED,

@@ -32,6 +32,8 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         }
         let done = match instance::read(&directory) {
             Ok(state) => one(&directory, &state, args.name.is_some()),
+            // It ended just now.
+            Err(_) if !directory.exists() => Ok(None),
             Err(error) => Err(error.into()),
         };
         match done {

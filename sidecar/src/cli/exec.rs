@@ -39,6 +39,6 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
     let [program, arguments @ ..] = args.command.as_slice() else { return Ok(NOT_FOUND) };
     let error = Command::new(program).args(arguments).exec();
-    tracing::error!("{}: {error}", program.to_string_lossy());
+    eprintln!("sidecar: {}: {error}", program.to_string_lossy());
     Ok(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE })
 }

@@ -33,8 +33,8 @@ pub struct Args {
     /// The name by which `connections` and `detach` know this instance
     #[arg(long, default_value = "pod")]
     name: InstanceName,
-    /// The cgroup to arm, which holds the application and the proxy; by default the one above this process's own,
-    /// which in a Pod is the Pod's
+    /// The cgroup to arm, which holds the application and the proxy; by default the one above this process's own, which
+    /// in a Pod is the Pod's. Needed where the container has a cgroup namespace of its own
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
     /// The user that the proxy runs as; its connections are exempt
@@ -116,7 +116,10 @@ fn give_the_proxy_a_place(directory: &Path, uid: u32) -> anyhow::Result<()> {
 /// The Pod's cgroup is above those of its containers; a process in the root has none above it.
 fn above(hierarchy: &Hierarchy) -> anyhow::Result<CgroupPath> {
     let own = hierarchy.own()?;
-    own.parent().context("this process is in the root cgroup: name the cgroup to arm with --cgroup")
+    let parent = own.parent().filter(|parent| *parent != CgroupPath::root());
+    parent.context(
+        "the cgroup above this process's is the root, or out of sight: name the cgroup to arm with --cgroup",
+    )
 }
 
 /// This process sees the mounts of whoever started it: in a container, or under `ip netns exec`, they would go as soon

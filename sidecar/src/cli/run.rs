@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::instance::{InstanceName, RUN_DIRECTORY};
 use crate::observe::log::LogLevel;
-use crate::session::Session;
+use crate::setup::Setup;
 
 /// `sidecar run`
 #[derive(clap::Args, Debug)]
@@ -51,19 +51,23 @@ async fn serve(args: &Args, config: &Config, name: InstanceName, log_level: LogL
     let nofile = raise_open_files();
     let with_command = !args.command.is_empty();
     // Everything is undone as it is dropped.
-    let mut session = Session::begin(Path::new(RUN_DIRECTORY), name, args.cgroup.as_deref(), with_command)?;
-    session.arm_proxy(config)?;
-    let name = session.instance().state.name.clone();
-    let mut app = App::bind(config, config.ports, name.as_str(), Some(session.hierarchy()))?;
-    if let Some(armed) = session.armed_mut() {
+    let mut setup = Setup::begin(Path::new(RUN_DIRECTORY), name, args.cgroup.as_deref(), with_command)?;
+    setup.arm_proxy(config)?;
+    let name = setup.instance().state.name.clone();
+    let mut app = App::bind(config, config.ports, name.as_str(), Some(setup.hierarchy()))?;
+    // CMD may be gone before anybody asks where it was.
+    let app_cgroup = setup.app_cgroup();
+    let shown = format!("/{}", app_cgroup.as_path().display());
+    app.cgroups().remember(setup.hierarchy().id(&app_cgroup)?, shown);
+    if let Some(armed) = setup.armed_mut() {
         app.observe(armed)?;
     }
-    session.arm_programs(config, &app.ports())?;
-    session.instance_mut().state.ports = app.ports();
-    session.instance().save()?;
-    let running = app.serve(config, log_level, Some(session.instance().directory()))?;
+    setup.arm_programs(config, &app.ports())?;
+    setup.instance_mut().state.ports = app.ports();
+    setup.instance().save()?;
+    let running = app.serve(config, log_level, Some(setup.instance().directory()))?;
     // Ends with the runtime.
-    if let Some(seeded) = session.take_seeded() {
+    if let Some(seeded) = setup.take_seeded() {
         tokio::spawn(seeded.look_after());
     }
     let status = match args.command.as_slice() {
@@ -72,10 +76,10 @@ async fn serve(args: &Args, config: &Config, name: InstanceName, log_level: LogL
             0
         }
         command => {
-            let app_cgroup = session.hierarchy().directory(&session.app_cgroup());
-            let child = start(command, &app_cgroup.join("cgroup.procs"), nofile)?;
+            let cgroup_procs = setup.hierarchy().directory(&app_cgroup).join("cgroup.procs");
+            let child = start(command, &cgroup_procs, nofile)?;
             let status = wait(child, &mut signals, &running).await?;
-            session.stand_down();
+            setup.stand_down();
             running.application_gone();
             code(status)
         }

@@ -42,8 +42,12 @@ impl Signals {
 
     /// Resolves when this process is asked to end. Cancel safe.
     pub async fn end(&mut self) {
-        while !matches!(self.any().await, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP)
-        {
+        loop {
+            match self.any().await {
+                Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT => return,
+                Signal::SIGHUP => tracing::warn!("SIGHUP: the configuration is read at the start only"),
+                _ => {}
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::build::Forward;
 use super::check::Check;
 use super::model::{
-    AccessLog, Config, Limits, Otlp, OtlpProtocol, Ports, ProtocolDetection, Timeouts, Tracing,
+    AccessLog, Config, Limits, Otlp, OtlpProtocol, Ports, ProtocolDetection, Timeouts, Tracing, Unused,
 };
 use super::raw::{self, Text};
 use super::value::number::number;
@@ -23,6 +23,7 @@ const HEADERS: RangeInclusive<usize> = 1..=10_000;
 
 /// Puts the document into `config` and returns which backends it names.
 pub(super) fn apply(check: &mut Check<'_>, raw: raw::ProxyConfig, config: &mut Config) -> Vec<Forward> {
+    note_unused(check, &raw, config);
     config.interception = interception::read(check, raw.interception.unwrap_or_default());
     config.ports = ports(check, &raw.ports.unwrap_or_default());
     config.protocol_detection = protocol_detection(check, raw.protocol_detection.unwrap_or_default());
@@ -31,6 +32,26 @@ pub(super) fn apply(check: &mut Check<'_>, raw: raw::ProxyConfig, config: &mut C
     config.access_log = access_log(check, &raw.access_log.unwrap_or_default());
     config.tracing = raw.tracing.and_then(|raw| tracing(check, &raw));
     listener::apply(check, &raw.listeners, config)
+}
+
+/// What is asked for and comes with later versions.
+fn note_unused(check: &Check<'_>, raw: &raw::ProxyConfig, config: &mut Config) {
+    let bypass = raw.interception.as_ref().and_then(|interception| interception.bypass.as_ref());
+    // `auto` means what there is, which is none.
+    let bypass = bypass.filter(|text| !matches!(text.value.as_str(), "off" | "auto"));
+    let detection = raw.protocol_detection.as_ref().and_then(|detection| detection.timeout.as_ref());
+    let tracing = raw.tracing.as_ref().map(|tracing| &tracing.otlp.endpoint);
+    let asked = [
+        ("spec.interception.bypass", bypass),
+        ("spec.protocolDetection", detection),
+        ("spec.tracing", tracing),
+    ];
+    for (field, text) in asked {
+        if let Some(text) = text {
+            let location = check.document.at(text.referenced.line());
+            config.unused.push(Unused { kind: "ProxyConfig".to_owned(), name: field.to_owned(), location });
+        }
+    }
 }
 
 fn ports(check: &mut Check<'_>, raw: &raw::Ports) -> Ports {

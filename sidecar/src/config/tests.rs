@@ -425,7 +425,8 @@ fn the_dump_is_camel_case() {
     assert_eq!(dump["limits"]["requestHeaderTimeout"], "500ms");
     assert_eq!(dump["tracing"]["sampling"], "0.5%");
     assert_eq!(dump["backends"]["app"]["endpoints"][1]["dns"], "app.example.com:9080");
-    assert_eq!(dump["unused"][0]["location"]["line"], 25);
+    assert_eq!(dump["unused"][0]["name"], "spec.interception.bypass");
+    assert_eq!(dump["unused"][0]["location"]["line"], 7);
 }
 
 proptest! {

@@ -27,12 +27,10 @@ pub enum CgroupError {
     )]
     Missing,
     /// A path that is no cgroup.
-    #[error("{}: no such cgroup: name a directory below {}", path.display(), root.display())]
+    #[error("{}: no such cgroup: name a path from the root of the hierarchy, or a directory of it", path.display())]
     NotACgroup {
         /// What was named.
         path: PathBuf,
-        /// Where cgroups are.
-        root: PathBuf,
     },
     /// A file or directory of the hierarchy.
     #[error("{operation} {}: {cause}{}", path.display(), remedy(cause))]
@@ -106,7 +104,7 @@ impl Hierarchy {
         if inside && self.directory(&cgroup).join("cgroup.procs").exists() {
             Ok(cgroup)
         } else {
-            Err(CgroupError::NotACgroup { path: path.to_owned(), root: self.root.clone() })
+            Err(CgroupError::NotACgroup { path: path.to_owned() })
         }
     }
 
@@ -261,6 +259,7 @@ pub fn members_below(directory: &Path) -> Vec<Pid> {
 fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => ": run as root, or have the cgroup delegated to you",
+        Some(libc::EEXIST) => ": another instance has the name; choose another --name",
         _ => "",
     }
 }

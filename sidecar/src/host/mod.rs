@@ -1,5 +1,6 @@
-//! What the machine offers: capabilities, cgroups, mounts, the listeners of other processes.
+//! What the machine offers: capabilities, cgroups, mounts, network namespaces, the listeners of other processes.
 pub mod capabilities;
 pub mod cgroup;
 pub mod mounts;
+pub mod netns;
 pub mod seed;

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -62,6 +62,11 @@ struct Activity {
     last: AtomicU64,
 }
 
+/// A socket that a write has found reset. What was received before can still be read; but the end that is then read is
+/// no FIN of the peer, and must not be passed on as one.
+#[derive(Default)]
+struct Reset(AtomicBool);
+
 enum Fault {
     Read(io::Error),
     Write(io::Error),
@@ -84,8 +89,10 @@ pub async fn bidirectional(
     idle: Duration,
 ) -> End {
     let active = Activity::new();
-    let forth = one_way(first, second, meters.forth, &progress.forth, &active);
-    let back = one_way(second, first, meters.back, &progress.back, &active);
+    let (first_reset, second_reset) = (Reset::default(), Reset::default());
+    let forth =
+        one_way((first, &first_reset), (second, &second_reset), meters.forth, &progress.forth, &active);
+    let back = one_way((second, &second_reset), (first, &first_reset), meters.back, &progress.back, &active);
     let both = async {
         // A reader that failed has nothing more to give or take. A writer that failed may still have been answered:
         // what its other direction holds is delivered first.
@@ -148,23 +155,40 @@ impl Activity {
     }
 }
 
+impl Reset {
+    /// After EPIPE alone the peer's FIN had come before: that end was a true one (tcp(7)).
+    fn note(&self, fault: &Fault) {
+        if matches!(fault, Fault::Write(error) if error.kind() != io::ErrorKind::BrokenPipe) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 async fn one_way(
-    from: &TcpStream,
-    to: &TcpStream,
+    (from, from_reset): (&TcpStream, &Reset),
+    (to, to_reset): (&TcpStream, &Reset),
     meter: &AtomicU64,
     done: &Notify,
     active: &Activity,
 ) -> Result<(), Fault> {
     loop {
         from.readable().await.map_err(Fault::Read)?;
-        match step(from, to, meter)? {
-            Step::Again => {}
-            Step::Left(bytes) => write_all(to, &bytes, meter, active).await?,
-            Step::End => break,
+        let moved = match step(from, to, meter) {
+            Ok(Step::Again) => Ok(()),
+            Ok(Step::Left(bytes)) => write_all(to, &bytes, meter, active).await,
+            Ok(Step::End) => break,
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = moved {
+            to_reset.note(&fault);
+            return Err(fault);
         }
         active.now();
         // One connection with endless bytes does not starve the others of its thread.
         consume_budget().await;
+    }
+    if from_reset.0.load(Ordering::Relaxed) {
+        return Err(Fault::Read(io::ErrorKind::ConnectionReset.into()));
     }
     match SockRef::from(to).shutdown(Shutdown::Write) {
         Ok(()) => {}

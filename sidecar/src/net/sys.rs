@@ -52,7 +52,8 @@ pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     Ok(TcpInfo { rtt_us: info.tcpi_rtt, retransmits: info.tcpi_total_retrans })
 }
 
-/// Bytes that were written and not acknowledged by the peer yet; 0 for a socket that has failed. `SIOCOUTQ` (tcp(7)).
+/// Bytes that were written and not acknowledged by the peer yet, `SIOCOUTQ` (tcp(7)). Stays as it was on a socket that was
+/// reset; 0 where the kernel does not say.
 pub fn unacknowledged(socket: &impl AsFd) -> u64 {
     let mut bytes: libc::c_int = 0;
     // SAFETY: `bytes` is valid for writes during the call.

@@ -35,6 +35,8 @@ pub enum Kind {
     Blackhole,
     /// Reads 10 bytes, sends as many as they say, and closes with what else came unread.
     Hasty,
+    /// Answers in part and resets, while the client goes on sending.
+    Cutoff,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             Self::Source => "source",
             Self::Blackhole => "blackhole",
             Self::Hasty => "hasty",
+            Self::Cutoff => "cutoff",
         }
     }
 }

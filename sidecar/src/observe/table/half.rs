@@ -109,17 +109,6 @@ impl ProxyHalf {
     }
 }
 
-impl Probed {
-    /// What a record says; `cgroup` is the path of the record's cgroup.
-    pub fn from_record(record: &Record, cgroup: Option<String>) -> Self {
-        Self {
-            rtt_us: (record.rtt_us > 0).then_some(record.rtt_us),
-            retransmits: Some(record.retransmits),
-            program: Some(Program::from_kernel(&record.program, cgroup)),
-        }
-    }
-}
-
 impl Program {
     /// A program as the kernel half names it; `cgroup` is the path of its cgroup.
     pub fn from_kernel(program: &flow::Program, cgroup: Option<String>) -> Self {

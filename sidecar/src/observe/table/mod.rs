@@ -105,13 +105,14 @@ impl ConnectionTable {
         self.change(now, |joined, changes| joined.sweep(now, changes));
     }
 
-    /// Closes the kernel's half of connections whose record is gone: the ring buffer lost their close. To be called
-    /// when the kernel half counted lost events.
-    pub fn reconcile(&self, now: Instant, has_record: impl Fn(ConnectionId) -> bool) {
-        let open = self.lock().joined.open_in_kernel();
-        for id in open.into_iter().filter(|&id| !has_record(id)) {
-            self.change(now, |joined, changes| joined.kernel_lost(id, now, changes));
-        }
+    /// The connections whose kernel half is open, as far as its events tell.
+    pub fn open_in_kernel(&self) -> Vec<ConnectionId> {
+        self.lock().joined.open_in_kernel()
+    }
+
+    /// Closes the kernel's half of a connection whose record is gone: the ring buffer lost its close.
+    pub fn kernel_lost(&self, id: ConnectionId, now: Instant) {
+        self.change(now, |joined, changes| joined.kernel_lost(id, now, changes));
     }
 
     /// All connections now. Asks the kernel about each: not for the data plane's threads.

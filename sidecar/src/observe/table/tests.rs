@@ -135,7 +135,8 @@ fn reconcile_closes_what_has_no_record() {
     let later = Instant::now() + PATIENCE + Duration::from_secs(1);
     table.sweep(later);
     assert_eq!(table.snapshot().len(), 2);
-    table.reconcile(later, |id| id == ConnectionId(2));
+    assert_eq!(table.open_in_kernel().len(), 2);
+    table.kernel_lost(ConnectionId(1), later);
     let left = table.snapshot();
     assert_eq!(left.iter().map(|one| (one.id, one.pid)).collect::<Vec<_>>(), [(2, None)]);
 }

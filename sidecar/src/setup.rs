@@ -15,7 +15,7 @@ use crate::servers::PortsInUse;
 
 /// What could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
+pub enum SetupError {
     /// Its name or directory.
     #[error(transparent)]
     Instance(#[from] InstanceError),
@@ -34,7 +34,7 @@ pub enum SessionError {
 }
 
 /// What a run has set up. Dropping it undoes all of it.
-pub struct Session {
+pub struct Setup {
     instance: Instance,
     hierarchy: Hierarchy,
     /// Where this process was before.
@@ -48,7 +48,7 @@ pub struct Session {
     seeded: Option<Seeded>,
 }
 
-impl Session {
+impl Setup {
     /// Claims the name, makes the cgroups and moves this process into the proxy's. Comes before any socket is made:
     /// a socket belongs to the cgroup in which it was made.
     pub fn begin(
@@ -56,11 +56,11 @@ impl Session {
         name: InstanceName,
         named: Option<&Path>,
         with_command: bool,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, SetupError> {
         let mut instance = Instance::claim(run_directory, name, Owner::Process)?;
         instance.state.netns = seed::own_netns().unwrap_or_default();
         let hierarchy = Hierarchy::find(&instance.directory().join(CGROUP_MOUNT))?;
-        let mut session = Self {
+        let mut setup = Self {
             home: hierarchy.own()?,
             tree: CgroupPath::root(),
             named: None,
@@ -70,32 +70,33 @@ impl Session {
             instance,
             hierarchy,
         };
-        if let Some(outer) = instance_around(run_directory, &session.home) {
-            return Err(SessionError::Nested(outer));
+        if let Some(outer) = instance_around(run_directory, &setup.home) {
+            return Err(SetupError::Nested(outer));
         }
-        let named = named.map(|path| session.hierarchy.named(path)).transpose()?;
+        let named = named.map(|path| setup.hierarchy.named(path)).transpose()?;
         // With a command, the named cgroup is where its own is made; without one, it is what is armed.
         let (parent, armed) = match named {
             Some(cgroup) if with_command => (cgroup, None),
-            armed => (session.home.clone(), armed),
+            armed => (setup.home.clone(), armed),
         };
-        session.named = armed;
-        session.tree = parent.child(&format!("sidecar-{}", session.instance.state.name));
-        session.instance.state.cgroups.push(session.tree.clone());
-        session.instance.save()?;
-        if let Err(error) = session.hierarchy.create(&session.tree) {
+        setup.named = armed;
+        let tree = parent.child(&format!("sidecar-{}", setup.instance.state.name));
+        setup.instance.state.cgroups.push(tree.clone());
+        setup.instance.save()?;
+        if let Err(error) = setup.hierarchy.create(&tree) {
             // Whoever has it, it is not ours to remove.
-            session.instance.state.cgroups.clear();
+            setup.instance.state.cgroups.clear();
             return Err(error.into());
         }
-        session.hierarchy.create(&session.proxy_cgroup())?;
-        session.hierarchy.create(&session.app_cgroup())?;
-        session.hierarchy.enter(&session.proxy_cgroup())?;
-        Ok(session)
+        setup.tree = tree;
+        setup.hierarchy.create(&setup.proxy_cgroup())?;
+        setup.hierarchy.create(&setup.app_cgroup())?;
+        setup.hierarchy.enter(&setup.proxy_cgroup())?;
+        Ok(setup)
     }
 
     /// Arms this process: its sockets can tell the kernel half what they are. Nothing is captured yet.
-    pub fn arm_proxy(&mut self, config: &Config) -> Result<(), SessionError> {
+    pub fn arm_proxy(&mut self, config: &Config) -> Result<(), SetupError> {
         if config.interception.mode != Mode::Ebpf {
             return Ok(());
         }
@@ -111,7 +112,7 @@ impl Session {
     }
 
     /// Arms the programs: from here on, their connections come to the listeners that are bound.
-    pub fn arm_programs(&mut self, config: &Config, ports: &PortsInUse) -> Result<(), SessionError> {
+    pub fn arm_programs(&mut self, config: &Config, ports: &PortsInUse) -> Result<(), SetupError> {
         match config.interception.mode {
             Mode::Ebpf => self.attach_programs(),
             Mode::Iptables => self.install_rules(config, ports),
@@ -119,7 +120,7 @@ impl Session {
         }
     }
 
-    fn attach_programs(&mut self) -> Result<(), SessionError> {
+    fn attach_programs(&mut self) -> Result<(), SetupError> {
         let (app, proxy) = (self.app_cgroup(), self.proxy_cgroup());
         let Some(armed) = &mut self.armed else { return Ok(()) };
         if let Some(named) = &self.named {
@@ -135,7 +136,7 @@ impl Session {
         Ok(armed.netns(&mut self.instance)?)
     }
 
-    fn install_rules(&mut self, config: &Config, ports: &PortsInUse) -> Result<(), SessionError> {
+    fn install_rules(&mut self, config: &Config, ports: &PortsInUse) -> Result<(), SetupError> {
         let scope = self.named.clone().unwrap_or_else(|| self.app_cgroup());
         let text = |cgroup: &CgroupPath| cgroup.as_path().display().to_string();
         let interception = &config.interception;
@@ -201,7 +202,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for Setup {
     fn drop(&mut self) {
         if self.tree != CgroupPath::root() {
             self.stand_down();
