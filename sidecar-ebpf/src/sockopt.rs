@@ -72,13 +72,20 @@ fn record(ctx: *mut bpf_sockopt) -> Option<Record> {
     let ends = Ends::of_sock(unsafe { (*ctx).__bindgen_anon_1.sk })?;
     let netns = netns_of_sockopt(ctx);
     // SAFETY: see `maps`.
-    let cookie = match unsafe { ORIGINS.get(ends.accepted(netns)) } {
-        Some(origin) if origin.intent == Intent::Captured as u32 => origin.id,
-        // SAFETY: see `maps`.
-        _ => unsafe { ORIGINS.get(ends.dialled(netns)) }?.accepted,
-    };
-    // SAFETY: see `maps`.
-    unsafe { RECORDS.get(cookie) }.copied()
+    match unsafe { ORIGINS.get(ends.accepted(netns)) } {
+        Some(origin) if origin.intent == Intent::Captured as u32 => {
+            // SAFETY: see `maps`.
+            let record = unsafe { RECORDS.get(origin.id) }?;
+            // The program may have connected again on its socket; this connection's destination stays.
+            Some(Record { original_destination: origin.address, ..*record })
+        }
+        _ => {
+            // SAFETY: see `maps`.
+            let origin = unsafe { ORIGINS.get(ends.dialled(netns)) }?;
+            // SAFETY: see `maps`.
+            unsafe { RECORDS.get(origin.accepted) }.copied()
+        }
+    }
 }
 
 /// The first word of a socket address: the family in host order, the port in network order.

@@ -91,6 +91,9 @@ pub struct State {
     /// Cgroups that were made; each with all below it.
     #[serde(default)]
     pub cgroups: Vec<CgroupPath>,
+    /// A cgroup that was there and is armed; not ours to remove.
+    #[serde(default)]
+    pub armed: Option<CgroupPath>,
     /// The kernel's numbers of attached links.
     #[serde(default)]
     pub links: Vec<u32>,
@@ -177,6 +180,7 @@ impl Instance {
             pid,
             started: start_time(pid).unwrap_or_default(),
             cgroups: Vec::new(),
+            armed: None,
             links: Vec::new(),
             pins: None,
             pins_mounted: false,
@@ -243,6 +247,11 @@ impl Drop for Instance {
 // === impl State ===
 
 impl State {
+    /// True when programs in this cgroup are this instance's.
+    pub fn holds(&self, cgroup: &CgroupPath) -> bool {
+        self.cgroups.iter().chain(&self.armed).any(|held| held.contains(cgroup))
+    }
+
     /// True while the process that set it up runs.
     pub fn is_alive(&self) -> bool {
         start_time(self.pid).is_some_and(|started| started == self.started)
@@ -261,6 +270,22 @@ pub fn directories(run_directory: &Path) -> Vec<PathBuf> {
         .collect();
     found.sort();
     found
+}
+
+/// Removes what processes have left that were killed while they claimed a name.
+pub fn remove_abandoned_claims(run_directory: &Path) {
+    for entry in fs::read_dir(run_directory).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name
+            .strip_prefix('.')
+            .and_then(|name| name.rsplit_once('.'))
+            .and_then(|(_, pid)| pid.parse().ok());
+        if pid.is_some_and(|pid| start_time(pid).is_none())
+            && let Err(error) = remove(&entry.path())
+        {
+            tracing::warn!(%error, "an abandoned claim stays");
+        }
+    }
 }
 
 /// What an instance wrote down. Refused if anybody but us or root could have written it: it is acted on.
@@ -352,5 +377,20 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         child.wait().unwrap();
         assert_eq!(start_time(pid), None);
+    }
+
+    #[test]
+    fn claims_of_the_dead_are_removed() {
+        let run = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let (dead, own) = (
+            run.path().join(format!(".a.{}", child.id())),
+            run.path().join(format!(".b.{}", std::process::id())),
+        );
+        fs::create_dir(&dead).unwrap();
+        fs::create_dir(&own).unwrap();
+        remove_abandoned_claims(run.path());
+        assert!(!dead.exists() && own.exists());
     }
 }

@@ -68,11 +68,13 @@ pub async fn serve(
     permit: OwnedSemaphorePermit,
 ) {
     let direction = ingress.direction();
-    let destination = match &ingress {
-        Ingress::Listener(_) => Ok(None),
+    let record = sys::record(&client);
+    let destination = match (&ingress, &record) {
+        (Ingress::Listener(_), _) => Ok(None),
+        // The record says it as well: a system call less.
+        (Ingress::Outbound, Some(record)) => Ok(Some(OrigDst(record.original_destination.into()))),
         _ => orig_dst::original_destination(&client, direction, shared.mode),
     };
-    let record = sys::record(&client);
     let id = match (direction, &record) {
         (Direction::Outbound, Some(record)) => ConnectionId(record.id),
         _ => ConnectionId(SockRef::from(&client).cookie().unwrap_or_default()),
@@ -162,11 +164,11 @@ async fn forward(
             }
         },
     };
-    let show = match (ingress, sockets.client.peer_addr()) {
-        (Ingress::Inbound, Ok(peer)) => Some(ClientAddr(peer)),
+    let errand = match (ingress, shared.mode, sockets.client.peer_addr()) {
+        (Ingress::Inbound, Mode::Ebpf, Ok(peer)) => Some(Errand { id, show: ClientAddr(peer) }),
         _ => None,
     };
-    let upstream = match connect(target, Errand { id, show }, shared.mode, shared.timeouts.connect).await {
+    let upstream = match connect(target, errand, shared.timeouts.connect).await {
         Ok(upstream) => upstream,
         Err(error) => {
             tracing::debug!(%id, %error, "upstream");

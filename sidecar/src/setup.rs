@@ -79,6 +79,7 @@ impl Setup {
             Some(cgroup) if with_command => (cgroup, None),
             armed => (setup.home.clone(), armed),
         };
+        setup.instance.state.armed.clone_from(&armed);
         setup.named = armed;
         let tree = parent.child(&format!("sidecar-{}", setup.instance.state.name));
         setup.instance.state.cgroups.push(tree.clone());
@@ -228,6 +229,6 @@ impl Drop for Setup {
 fn instance_around(run_directory: &Path, cgroup: &CgroupPath) -> Option<InstanceName> {
     let states =
         instance::directories(run_directory).into_iter().filter_map(|path| instance::read(&path).ok());
-    let mut holding = states.filter(|state| state.cgroups.iter().any(|held| held.contains(cgroup)));
+    let mut holding = states.filter(|state| state.holds(cgroup));
     holding.next().map(|state| state.name)
 }

@@ -25,6 +25,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let run_directory = Path::new(RUN_DIRECTORY);
     let mut status = super::DONE;
+    instance::remove_abandoned_claims(run_directory);
     for directory in instance::directories(run_directory) {
         let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if args.name.as_ref().is_some_and(|wanted| wanted.as_str() != name) {

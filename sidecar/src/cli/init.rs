@@ -85,12 +85,14 @@ fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<
                 "no bpffs that outlives this command: mount one on the machine (mount -t bpf bpf /sys/fs/bpf) and, in a \
                  container, mount that; enter a network namespace by nsenter rather than by ip netns exec, which hides it"
             );
+            instance.state.armed = Some(cgroup.clone());
             armed.cgroup(programs_for(true), &hierarchy, &cgroup, instance)?;
             // Nobody looks after them from here on: the mark of one that closes stays.
             Seeded::new(&mut armed.kernel, &hierarchy.directory(&cgroup), None)?;
             armed.netns(instance)?;
         }
         Mode::Iptables => {
+            anyhow::ensure!(args.mark == 0, "--mark is for `interception: ebpf`; rules spare the user alone");
             instance.state.iptables = true;
             instance.save()?;
             let exempt = iptables::Exempt::Uid(args.uid);

@@ -4,7 +4,6 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 
-use sidecar_common::address::Endpoint;
 use sidecar_common::connection::Record;
 use sidecar_common::flow::{NetnsCookie, Role};
 use sidecar_common::option::{self, Announce, Forward};
@@ -29,10 +28,9 @@ pub fn announce(socket: &impl AsFd, role: Role) -> io::Result<()> {
 
 /// Tells the kernel half what the connection is for that this socket is about to make. `client` is shown to the
 /// server that accepts it. EPERM: the kernel half has no room to note it.
-pub fn forward(socket: &impl AsFd, id: ConnectionId, client: Option<ClientAddr>) -> io::Result<()> {
+pub fn forward(socket: &impl AsFd, id: ConnectionId, client: ClientAddr) -> io::Result<()> {
     let cookie = SockRef::from(socket).cookie()?;
-    let client = client.map_or_else(Endpoint::default, |client| client.0.into());
-    set(socket, option::LEVEL, option::FORWARD, &Forward { cookie, id: id.0, client })
+    set(socket, option::LEVEL, option::FORWARD, &Forward { cookie, id: id.0, client: client.0.into() })
 }
 
 /// The kernel half's record of the connection that this socket of the proxy belongs to; `None`: it has none.

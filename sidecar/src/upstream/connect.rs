@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::config::Mode;
 use crate::net::addrs::{ClientAddr, ConnectionId, UpstreamAddr};
 use crate::net::sys;
 
@@ -23,25 +22,25 @@ pub enum ConnectError {
     NotNoted(UpstreamAddr, io::Error),
 }
 
-/// Whose connection it is.
+/// What the kernel half is told of a connection to the program that the proxy serves.
 #[derive(Clone, Copy, Debug)]
 pub struct Errand {
     /// The connection that is being forwarded.
     pub id: ConnectionId,
-    /// The client that the server's accept() and getpeername() are to show; `None`: the proxy itself.
-    pub show: Option<ClientAddr>,
+    /// The client that the program's accept() and getpeername() are to show.
+    pub show: ClientAddr,
 }
 
-/// Dials. Cancel safe: a dropped future leaves no connection.
+/// Dials. Cancel safe: a dropped future leaves no connection. Without an errand the kernel half takes the connection for
+/// the proxy's own all the same, and shows it as such.
 pub async fn connect(
     to: UpstreamAddr,
-    errand: Errand,
-    mode: Mode,
+    errand: Option<Errand>,
     timeout: Duration,
 ) -> Result<TcpStream, ConnectError> {
     let failed = |error| ConnectError::Io(to, error);
     let socket = if to.0.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
-    if mode == Mode::Ebpf {
+    if let Some(errand) = errand {
         note(&socket, to, errand)?;
     }
     socket.set_nodelay(true).map_err(failed)?;

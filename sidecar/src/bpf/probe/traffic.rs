@@ -162,7 +162,7 @@ impl Server {
 
         let upstream = stream(self.address)?;
         upstream.set_mark(PROXY_MARK)?;
-        sys::forward(&upstream, ConnectionId(accepted.cookie()?), Some(ClientAddr(client)))
+        sys::forward(&upstream, ConnectionId(accepted.cookie()?), ClientAddr(client))
             .map_err(|error| during("tell the client of a connection to", self.address, &error))?;
         dial(&upstream, self.address)
             .map_err(|error| during("connect the proxy to", self.address, &error))?;
