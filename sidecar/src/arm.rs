@@ -211,5 +211,5 @@ fn is_everything(networks: &[IpNet]) -> bool {
 
 /// What `Armed` attaches to a cgroup that holds programs only, or the proxy as well.
 pub fn programs_for(holds_proxy: bool) -> &'static [ProgramName] {
-    if holds_proxy { &ProgramName::OF_BOTH } else { &ProgramName::OF_PROGRAMS }
+    if holds_proxy { ProgramName::OF_BOTH } else { &ProgramName::OF_PROGRAMS }
 }

@@ -62,17 +62,11 @@ impl ProgramName {
     pub const OF_PROXY: [Self; 6] =
         [Self::Connect4, Self::Connect6, Self::Getsockopt, Self::Setsockopt, Self::Release, Self::Sockops];
 
-    /// What a cgroup needs that holds both.
-    pub const OF_BOTH: [Self; 8] = [
-        Self::Connect4,
-        Self::Connect6,
-        Self::Peername4,
-        Self::Peername6,
-        Self::Getsockopt,
-        Self::Setsockopt,
-        Self::Release,
-        Self::Sockops,
-    ];
+    /// What a cgroup needs that holds both: all but the lookup program, which belongs to a network namespace.
+    pub const OF_BOTH: &[Self] = match Self::ALL.split_last() {
+        Some((Self::Lookup, of_cgroups)) => of_cgroups,
+        _ => panic!("the lookup program is the last one"),
+    };
 
     /// Its name in the object.
     pub const fn symbol(self) -> &'static str {

@@ -141,7 +141,7 @@ fn arm(place: &Place, cgroup: &Path, pins: Option<&Pins>, mut kernel: Kernel) ->
         ..Settings::default()
     })?;
     let mut attachments = Attachments::new(pins.map(|pins| pins.directory().to_owned()));
-    attachments.cgroup(&mut kernel, &ProgramName::OF_BOTH, cgroup)?;
+    attachments.cgroup(&mut kernel, ProgramName::OF_BOTH, cgroup)?;
     attachments.netns(&mut kernel, &File::open("/proc/thread-self/ns/net")?)?;
     let pinned = if pins.is_some() { "pinned" } else { "not pinned" };
     let attached = format!("to a cgroup of its own and to {}; {pinned}", place.network());

@@ -130,7 +130,8 @@ fn message(error: &Error) -> String {
 
 /// What the file says, fit for one line of output.
 fn shown(text: &str) -> String {
-    text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect()
+    let shown = text.chars().take(MAX_SHOWN);
+    shown.map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }
 
 /// A field's path as we print it: `spec.listeners[0].name`, with `leaf` as the last step where the error knows it.
