@@ -75,7 +75,7 @@ fn hand_over(ctx: &SkLookupContext, settings: &Settings, key: &ListenerKey) -> (
 /// True when an armed program listens there: on the address, or on all addresses. An IPv6 listener on all addresses
 /// takes IPv4 connections as well (ipv6(7), `IPV6_V6ONLY`).
 #[inline(always)]
-fn served(netns: NetnsCookie, local: &Endpoint) -> bool {
+pub fn served(netns: NetnsCookie, local: &Endpoint) -> bool {
     let listens = |ip: Ip| {
         let key = ServiceKey { netns, endpoint: Endpoint::new(ip, local.port) };
         // SAFETY: see `maps`.

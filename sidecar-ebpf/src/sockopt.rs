@@ -6,8 +6,10 @@ use sidecar_common::connection::Record;
 use sidecar_common::flow::Intent;
 use sidecar_common::option;
 
+use crate::lookup::served;
 use crate::maps::{ORIGINS, RECORDS};
 use crate::sock::{AF_INET, AF_INET6, Ends, field, netns_of_sockopt, set_field};
+use crate::tell::from_the_proxy;
 
 /// include/uapi/linux/in.h and in6.h
 const SOL_IP: i32 = 0;
@@ -55,13 +57,18 @@ pub fn leave_large_buffers(ctx: *mut bpf_sockopt) {
     }
 }
 
+/// Outbound: what the program dialled. Inbound, asked by the proxy: the socket's own local address, which nothing has
+/// rewritten; a proxy made for REDIRECT asks all the same.
 #[inline(always)]
 fn original_destination(ctx: *mut bpf_sockopt) -> Option<Endpoint> {
     // SAFETY: `sk` is a context field; `of_sock` handles a null one.
     let ends = Ends::of_sock(unsafe { (*ctx).__bindgen_anon_1.sk })?;
+    let netns = netns_of_sockopt(ctx);
     // SAFETY: see `maps`.
-    let origin = unsafe { ORIGINS.get(ends.accepted(netns_of_sockopt(ctx))) }?;
-    (origin.intent == Intent::Captured as u32).then_some(origin.address)
+    if let Some(origin) = unsafe { ORIGINS.get(ends.accepted(netns)) } {
+        return (origin.intent == Intent::Captured as u32).then_some(origin.address);
+    }
+    (from_the_proxy(ctx) && served(netns, &ends.local)).then_some(ends.local)
 }
 
 /// Asked of a socket that the proxy accepted: the record of the program that dialled. Asked of one that it

@@ -72,8 +72,9 @@ fn retire_from(key: &ListenerKey, cookie: u64) {
     }
 }
 
+/// The caller is the proxy, by whichever way it can be told in this way of running.
 #[inline(always)]
-fn from_the_proxy(ctx: *mut bpf_sockopt) -> bool {
+pub fn from_the_proxy(ctx: *mut bpf_sockopt) -> bool {
     let Some(settings) = maps::settings() else { return false };
     // SAFETY: helpers without arguments.
     let (cgroup, uid) = unsafe { (bpf_get_current_cgroup_id(), bpf_get_current_uid_gid() as u32) };
