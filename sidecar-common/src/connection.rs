@@ -9,8 +9,8 @@ use crate::shared;
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Record {
-    /// Unique while the machine is up. Outbound: the cookie of the program's socket. Inbound: the cookie of the
-    /// socket that the proxy accepted.
+    /// Outbound: the cookie of the program's socket, which keeps it if it connects again. Inbound: the cookie of the
+    /// socket that the proxy accepted. No two sockets have the same while the machine is up.
     pub id: u64,
     /// The network namespace of the program's socket.
     pub netns: u64,

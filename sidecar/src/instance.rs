@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -317,7 +317,9 @@ pub fn remove(directory: &Path) -> Result<(), InstanceError> {
 
 /// The last instance to end takes `run_directory` along, which may be just between the two steps: then once more.
 fn make_scratch(run_directory: &Path, scratch: &Path) -> Result<(), InstanceError> {
-    let make = || fs::create_dir_all(run_directory).and_then(|()| fs::create_dir(scratch));
+    // Whatever the umask: `read` refuses a directory that others may write to.
+    let ours_to_write = || fs::DirBuilder::new().mode(0o755).create(scratch);
+    let make = || fs::create_dir_all(run_directory).and_then(|()| ours_to_write());
     let again = |error: io::Error| if error.kind() == io::ErrorKind::NotFound { make() } else { Err(error) };
     make().or_else(again).map_err(file("create", scratch))
 }

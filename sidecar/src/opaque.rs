@@ -68,16 +68,18 @@ pub async fn serve(
     permit: OwnedSemaphorePermit,
 ) {
     let direction = ingress.direction();
-    let record = sys::record(&client);
+    // An inbound connection's record is that of the program, which is not connected yet.
+    let captured = matches!(ingress, Ingress::Outbound) && shared.mode == Mode::Ebpf;
+    let record = captured.then(|| sys::record(&client)).flatten();
     let destination = match (&ingress, &record) {
         (Ingress::Listener(_), _) => Ok(None),
         // The record says it as well: a system call less.
-        (Ingress::Outbound, Some(record)) => Ok(Some(OrigDst(record.original_destination.into()))),
+        (_, Some(record)) => Ok(Some(OrigDst(record.original_destination.into()))),
         _ => orig_dst::original_destination(&client, direction, shared.mode),
     };
-    let id = match (direction, &record) {
-        (Direction::Outbound, Some(record)) => ConnectionId(record.id),
-        _ => ConnectionId(SockRef::from(&client).cookie().unwrap_or_default()),
+    let id = match &record {
+        Some(record) => ConnectionId(record.id),
+        None => ConnectionId(SockRef::from(&client).cookie().unwrap_or_default()),
     };
     let sockets =
         Arc::new(Sockets { client, upstream: OnceLock::new(), direction, shared: Arc::clone(&shared) });

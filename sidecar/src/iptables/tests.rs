@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, Command};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Uid;
@@ -496,8 +496,17 @@ fn address(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), port)
 }
 
+/// A listener of before may live on for a moment: a child of another test's thread has it until its exec().
 fn listen(ip: &str, port: u16) -> TcpListener {
-    TcpListener::bind(address(ip, port)).unwrap()
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match TcpListener::bind(address(ip, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::yield_now();
+            }
+            bound => return bound.unwrap(),
+        }
+    }
 }
 
 fn connect(to: SocketAddr) -> TcpStream {
