@@ -10,6 +10,7 @@
 )]
 
 pub mod address;
+pub mod bypass;
 pub mod connection;
 pub mod flow;
 pub mod option;

@@ -24,10 +24,26 @@ pub enum Stat {
     EventsLost = 8,
     /// Connections from sockets bound to a device, left untouched.
     PassedDeviceBound = 9,
+    /// Messages that went from socket to socket without the TCP stack.
+    RedirectedMessages = 10,
+    /// Bytes that went from socket to socket without the TCP stack.
+    RedirectedBytes = 11,
+    /// Messages of enrolled sockets by TCP: their direction is not redirected.
+    FallbackOff = 12,
+    /// Messages of enrolled sockets by TCP: earlier ones were on their way by it.
+    FallbackUnacknowledged = 13,
+    /// Messages of enrolled sockets by TCP: the receiver had not read earlier ones.
+    FallbackUnread = 14,
+    /// Messages of enrolled sockets by TCP: the receiver's buffer was full.
+    FallbackFull = 15,
+    /// Messages of enrolled sockets by TCP: the receiver was closing or gone.
+    FallbackGone = 16,
+    /// Messages of enrolled sockets by TCP: the receiver's program would not see them.
+    FallbackReader = 17,
 }
 
 /// How many counters there are.
-pub const STATS: u32 = 10;
+pub const STATS: u32 = 18;
 
 impl Stat {
     /// All of them, with their names in metrics and what they count.
@@ -46,5 +62,13 @@ impl Stat {
         (Self::ServicesFull, "services_full", "Listeners that could not be noted and are not steered"),
         (Self::EventsLost, "events_lost", "Events lost because the ring buffer was full"),
         (Self::PassedDeviceBound, "passed_device_bound", "Connections untouched because bound to a device"),
+        (Self::RedirectedMessages, "redirected_messages", "Messages that went from socket to socket without the TCP stack"),
+        (Self::RedirectedBytes, "redirected_bytes", "Bytes that went from socket to socket without the TCP stack"),
+        (Self::FallbackOff, "fallback_off", "Messages of enrolled sockets by TCP: their direction is not redirected"),
+        (Self::FallbackUnacknowledged, "fallback_unacknowledged", "Messages of enrolled sockets by TCP: earlier ones were on their way by it"),
+        (Self::FallbackUnread, "fallback_unread", "Messages of enrolled sockets by TCP: the receiver had not read earlier ones"),
+        (Self::FallbackFull, "fallback_full", "Messages of enrolled sockets by TCP: the receiver's buffer was full"),
+        (Self::FallbackGone, "fallback_gone", "Messages of enrolled sockets by TCP: the receiver was closing or gone"),
+        (Self::FallbackReader, "fallback_reader", "Messages of enrolled sockets by TCP: the receiver's program would not see them"),
     ];
 }

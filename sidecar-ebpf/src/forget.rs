@@ -3,10 +3,7 @@
 use aya_ebpf::programs::SockContext;
 
 use crate::maps::{DIALS, RECORDS, ROLES};
-use crate::sock::{cookie, field};
-
-/// include/net/tcp_states.h
-const TCP_CLOSE: u32 = 7;
+use crate::sock::{cookie, field, tcp};
 
 /// A program let go of a socket. What connect() noted of one that never got to `TCP_CONNECT_CB` is removed here: no
 /// state change is to come for it. connect() can fail after the hook, say for want of a route; and with
@@ -21,7 +18,7 @@ pub fn released(ctx: &SockContext) {
         let _ = RECORDS.remove(cookie);
     }
     // A listener's role is still asked for when it leaves its state, which comes later.
-    if field!(ctx.sock, state) == TCP_CLOSE {
+    if field!(ctx.sock, state) == tcp::CLOSE {
         let _ = DIALS.remove(cookie);
         let _ = ROLES.remove(cookie);
     }

@@ -8,9 +8,12 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "the only way to an atomic addition on this target")]
 
+mod bypass;
 mod connect;
 mod decide;
+mod enrol;
 mod forget;
+mod layout;
 mod lookup;
 mod maps;
 mod peername;
@@ -18,10 +21,18 @@ mod record;
 mod sock;
 mod sockops;
 mod sockopt;
+mod splice;
 mod tell;
 
-use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, cgroup_sockopt, sk_lookup, sock_ops};
-use aya_ebpf::programs::{SkLookupContext, SockAddrContext, SockContext, SockOpsContext, SockoptContext};
+use aya_ebpf::bindings::sk_action;
+use aya_ebpf::macros::{
+    cgroup_sock, cgroup_sock_addr, cgroup_sockopt, classifier, sk_lookup, sk_msg, sock_ops,
+    stream_verdict, tracepoint,
+};
+use aya_ebpf::programs::{
+    SkBuffContext, SkLookupContext, SkMsgContext, SockAddrContext, SockContext, SockOpsContext, SockoptContext, TcContext,
+    TracePointContext,
+};
 
 /// What a cgroup program returns to let the call go on.
 const GO_ON: i32 = 1;
@@ -77,6 +88,32 @@ fn sidecar_sockops(ctx: SockOpsContext) -> u32 {
 #[sk_lookup]
 fn sidecar_lookup(ctx: SkLookupContext) -> u32 {
     lookup::steer(&ctx)
+}
+
+#[sk_msg]
+fn sidecar_bypass(ctx: SkMsgContext) -> u32 {
+    bypass::redirect(&ctx);
+    sk_action::SK_PASS
+}
+
+/// Never attached: userspace runs it.
+#[classifier]
+fn sidecar_enrol(ctx: TcContext) -> i32 {
+    enrol::answer(&ctx);
+    0
+}
+
+#[tracepoint(category = "syscalls", name = "sys_enter_splice")]
+fn sidecar_splice(ctx: TracePointContext) -> u32 {
+    splice::seen(&ctx);
+    0
+}
+
+/// Lets all that comes by TCP pass to the queue of redirected bytes, where the kernel looks for it: see
+/// `sidecar/src/bpf/bypass`.
+#[stream_verdict]
+fn sidecar_gather(_ctx: SkBuffContext) -> u32 {
+    sk_action::SK_PASS
 }
 
 #[cfg(not(test))]

@@ -15,6 +15,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SockHash};
 use sidecar_common::address::CidrKey;
+use sidecar_common::bypass::Peer;
 use sidecar_common::connection::Record;
 use sidecar_common::flow::{
     FlowKey, Listener, ListenerKey, NetnsCookie, Origin, Program, Service, ServiceKey,
@@ -75,6 +76,16 @@ pub static SEEDED: HashMap<ServiceKey, Program> = HashMap::with_max_entries(65_5
 /// Where [`HAS_NETNS_COOKIE`] is 0: the network namespace that the proxy dials in; 0: not known yet.
 #[map]
 pub static HOME: Array<NetnsCookie> = Array::with_max_entries(1, 0);
+
+/// The ends of connections that were looked at for the bypass, by cookie. Its size is twice that of `RECORDS`: both ends
+/// of the program's hop, and no more are looked at when it is full.
+#[map]
+pub static PEERS: HashMap<u64, Peer> = HashMap::with_max_entries(2 * 65_536, BPF_F_NO_PREALLOC);
+
+/// Enrolled sockets, by cookie. Entries go by themselves when a socket closes, and only then: removing a live one would
+/// drop what it has not read. The map lives as long as one of them does.
+#[map]
+pub static SOCKETS: SockHash<u64> = SockHash::with_max_entries(2 * 65_536, 0);
 
 /// Opens and closes for userspace.
 #[map]
@@ -149,8 +160,14 @@ pub fn has_ingress_ifindex() -> bool {
 /// Counts. Per CPU, so no atomics.
 #[inline(always)]
 pub fn count(stat: Stat) {
+    count_by(stat, 1);
+}
+
+/// Counts several at once.
+#[inline(always)]
+pub fn count_by(stat: Stat, several: u64) {
     if let Some(counter) = STATS.get_ptr_mut(stat as u32) {
         // SAFETY: the pointer is to this CPU's own counter, and the program is not preempted by itself.
-        unsafe { *counter += 1 };
+        unsafe { *counter += several };
     }
 }

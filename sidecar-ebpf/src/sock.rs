@@ -15,6 +15,19 @@ pub const AF_INET: u32 = 2;
 /// include/linux/socket.h
 pub const AF_INET6: u32 = 10;
 
+/// include/net/tcp_states.h
+pub mod tcp {
+    pub const ESTABLISHED: u32 = 1;
+    pub const FIN_WAIT1: u32 = 4;
+    pub const FIN_WAIT2: u32 = 5;
+    pub const TIME_WAIT: u32 = 6;
+    pub const CLOSE: u32 = 7;
+    pub const CLOSE_WAIT: u32 = 8;
+    pub const LAST_ACK: u32 = 9;
+    pub const LISTEN: u32 = 10;
+    pub const CLOSING: u32 = 11;
+}
+
 /// Reads one field of a context. The verifier wants each with its own width, and the optimizer would merge
 /// neighbours into one load; volatile forbids it.
 macro_rules! field {

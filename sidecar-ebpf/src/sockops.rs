@@ -18,22 +18,9 @@ use sidecar_common::settings::Direction;
 use sidecar_common::stats::Stat;
 
 use crate::maps::{self, DIALS, ORIGINS, PROXY, PROXY_SOCKETS, RECORDS, ROLES, SEEDED, SERVICES, count};
-use crate::record;
-use crate::sock::{AF_INET, Ends, cookie, field, ip6, netns_of_sock_ops};
+use crate::{bypass, record};
+use crate::sock::{AF_INET, Ends, cookie, field, ip6, netns_of_sock_ops, tcp};
 use crate::tell::retire;
-
-/// include/net/tcp_states.h
-mod tcp {
-    pub const ESTABLISHED: u32 = 1;
-    pub const FIN_WAIT1: u32 = 4;
-    pub const FIN_WAIT2: u32 = 5;
-    pub const TIME_WAIT: u32 = 6;
-    pub const CLOSE: u32 = 7;
-    pub const CLOSE_WAIT: u32 = 8;
-    pub const LAST_ACK: u32 = 9;
-    pub const LISTEN: u32 = 10;
-    pub const CLOSING: u32 = 11;
-}
 
 /// One callback.
 #[inline(always)]
@@ -201,6 +188,7 @@ fn changed(ctx: &SockOpsContext) {
 /// the other: the last one takes the entries along.
 #[inline(always)]
 fn closed(ctx: &SockOpsContext, cookie: u64) {
+    bypass::closed(cookie);
     let netns = netns_of_sock_ops(ctx);
     let ends = Ends::of_sock_ops(ctx);
     let accepted = ends.accepted(netns);

@@ -1,5 +1,5 @@
 //! bpf(2) on links: made here rather than by aya, whose links of sockopt programs cannot be pinned, and detached by
-//! number, for what a killed process left behind.
+//! number, for what a killed process left behind. Also the older attaching to a map, and running a program oneself.
 
 use std::ffi::CString;
 use std::io;
@@ -9,6 +9,8 @@ use std::path::Path;
 
 /// enum bpf_cmd (include/uapi/linux/bpf.h).
 const BPF_OBJ_PIN: libc::c_int = 6;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
@@ -16,18 +18,7 @@ const BPF_LINK_DETACH: libc::c_int = 34;
 
 /// The start of `union bpf_attr`; the kernel takes what lies beyond for zero.
 #[repr(C)]
-union Attr {
-    words: [u32; 4],
-    long_first: LongFirst,
-}
-
-/// Commands that begin with a pointer, or with two words and a pointer.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct LongFirst {
-    pointer_or_words: u64,
-    pointer_or_word: u64,
-}
+struct Attr([u64; 6]);
 
 /// The start of `struct bpf_link_info`.
 #[repr(C)]
@@ -42,26 +33,40 @@ struct LinkInfo {
 /// Attaches a program to a cgroup or network namespace. The program stays attached while the link is open or pinned.
 pub fn create(program: BorrowedFd<'_>, target: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
     let words = [number(program.as_raw_fd())?, number(target.as_raw_fd())?, attach_type, 0];
-    let fd = bpf(BPF_LINK_CREATE, &mut Attr { words })?;
+    let fd = bpf(BPF_LINK_CREATE, &mut Attr::of_words(words))?;
     // SAFETY: the kernel has just made this file descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Attaches a program to a map of sockets. There is no link: it stays attached while a file descriptor or pin of the map
+/// does, and to each socket in it while that is in it.
+pub fn attach_to_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>, attach_type: u32) -> io::Result<()> {
+    let words = [number(map.as_raw_fd())?, number(program.as_raw_fd())?, attach_type, 0];
+    bpf(BPF_PROG_ATTACH, &mut Attr::of_words(words)).map(drop)
+}
+
+/// Runs a program once on a packet, which it may change.
+pub fn run(program: BorrowedFd<'_>, packet: &mut [u8]) -> io::Result<()> {
+    let size = u32::try_from(packet.len()).map_err(io::Error::other)?;
+    let data = packet.as_mut_ptr() as u64;
+    // The program; its result; the sizes of what goes in and may come out, and where; how often.
+    let sizes = pair(size, size);
+    let mut attr = Attr([number(program.as_raw_fd())?.into(), sizes, data, data, 1, 0]);
+    bpf(BPF_PROG_TEST_RUN, &mut attr).map(drop)
 }
 
 /// Pins a link to a path on bpffs.
 pub fn pin(link: &OwnedFd, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let fd = u64::from(number(link.as_raw_fd())?);
-    let mut attr =
-        Attr { long_first: LongFirst { pointer_or_words: path.as_ptr() as u64, pointer_or_word: fd } };
+    let mut attr = Attr([path.as_ptr() as u64, number(link.as_raw_fd())?.into(), 0, 0, 0, 0]);
     bpf(BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
 /// The kernel's number of a link.
 pub fn id(link: &OwnedFd) -> io::Result<u32> {
     let mut info = LinkInfo::default();
-    let words = u64::from(number(link.as_raw_fd())?) | (size_of::<LinkInfo>() as u64) << 32;
-    let mut attr =
-        Attr { long_first: LongFirst { pointer_or_words: words, pointer_or_word: (&raw mut info) as u64 } };
+    let size = u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?;
+    let mut attr = Attr([pair(number(link.as_raw_fd())?, size), (&raw mut info) as u64, 0, 0, 0, 0]);
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     Ok(info.id)
 }
@@ -69,19 +74,31 @@ pub fn id(link: &OwnedFd) -> io::Result<u32> {
 /// Detaches a link from its cgroup or network namespace, wherever it is pinned. `Ok(false)`: there is none.
 /// Needs CAP_SYS_ADMIN.
 pub fn detach(id: u32) -> io::Result<bool> {
-    let fd = match bpf(BPF_LINK_GET_FD_BY_ID, &mut Attr { words: [id, 0, 0, 0] }) {
+    let fd = match bpf(BPF_LINK_GET_FD_BY_ID, &mut Attr::of_words([id, 0, 0, 0])) {
         Ok(fd) => fd,
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
         Err(error) => return Err(error),
     };
     // SAFETY: the kernel has just made this file descriptor for us.
     let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    match bpf(BPF_LINK_DETACH, &mut Attr { words: [number(link.as_raw_fd())?, 0, 0, 0] }) {
+    match bpf(BPF_LINK_DETACH, &mut Attr::of_words([number(link.as_raw_fd())?, 0, 0, 0])) {
         Ok(_) => Ok(true),
         // Its cgroup or network namespace is gone already.
         Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+impl Attr {
+    fn of_words([a, b, c, d]: [u32; 4]) -> Self {
+        Self([pair(a, b), pair(c, d), 0, 0, 0, 0])
+    }
+}
+
+/// Two neighbouring 32-bit fields.
+fn pair(first: u32, second: u32) -> u64 {
+    let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
 fn number(fd: i32) -> io::Result<u32> {

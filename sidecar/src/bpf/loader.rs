@@ -5,10 +5,11 @@ use std::path::Path;
 use aya::programs::{CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError, SkLookup, SockOps};
 use aya::{Ebpf, EbpfLoader};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sidecar_common::bypass::Layout;
 use sidecar_common::flow::NetnsCookie;
 
-use super::BpfError;
 use super::attach::ProgramName;
+use super::{BpfError, btf};
 
 /// The kernel half, as built by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidecar-ebpf"));
@@ -18,6 +19,8 @@ pub struct Kernel {
     pub(super) ebpf: Ebpf,
     /// What this kernel lacks.
     pub features: Features,
+    /// Why this kernel has no bypass; `None`: it may have one.
+    pub(super) no_bypass: Option<String>,
     /// The bounds of `RECORDS` and `ORIGINS`.
     pub(super) capacities: [u32; 2],
 }
@@ -45,6 +48,9 @@ const CANDIDATES: [Features; 4] = [
 /// The entries of `ORIGINS` for each connection: its own, the one that the proxy makes for it, and as many again for
 /// sockets that outlive theirs.
 const ORIGINS_PER_CONNECTION: u32 = 4;
+
+/// The entries of `PEERS` and `SOCKETS` for each connection: both ends of the program's hop.
+const PEERS_PER_CONNECTION: u32 = 2;
 
 impl Features {
     /// What is missing, in words; empty when nothing is.
@@ -86,11 +92,12 @@ pub fn load(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError
 
 fn load_best(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError> {
     let mut refused = None;
+    let layout = btf::layout();
     for features in CANDIDATES {
-        match load_with(features, netns, max_connections) {
+        match load_with(features, layout.as_ref().ok(), netns, max_connections) {
             Ok(ebpf) => {
                 let capacities = [max_connections, origins_for(max_connections)];
-                return Ok(Kernel { ebpf, features, capacities });
+                return Ok(Kernel { ebpf, features, no_bypass: layout.err(), capacities });
             }
             // Without privilege no candidate is better.
             Err(error @ BpfError::NotPermitted { .. }) => return Err(error),
@@ -104,7 +111,14 @@ fn load_best(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfErro
     Err(refused.unwrap_or_else(|| BpfError::Load { reason: "no candidate".to_owned() }))
 }
 
-fn load_with(features: Features, netns: NetnsCookie, max_connections: u32) -> Result<Ebpf, BpfError> {
+fn load_with(
+    features: Features,
+    layout: Option<&Layout>,
+    netns: NetnsCookie,
+    max_connections: u32,
+) -> Result<Ebpf, BpfError> {
+    let peers = if layout.is_some() { max_connections.saturating_mul(PEERS_PER_CONNECTION) } else { 1 };
+    let layout = layout.copied().unwrap_or_default();
     let netns = if features.netns_cookie { netns } else { 0 };
     let netns_cookie = u32::from(features.netns_cookie);
     let task = u32::from(features.program_at_listen);
@@ -114,6 +128,9 @@ fn load_with(features: Features, netns: NetnsCookie, max_connections: u32) -> Re
         .override_global("HAS_NETNS_COOKIE", &netns_cookie, true)
         .override_global("HAS_TASK_IN_SOCKOPS", &task, true)
         .override_global("HAS_INGRESS_IFINDEX", &ingress_ifindex, true)
+        .override_global("LAYOUT", &layout, true)
+        .map_max_entries("PEERS", peers)
+        .map_max_entries("SOCKETS", peers)
         .map_max_entries("RECORDS", max_connections)
         .map_max_entries("DIALS", max_connections)
         .map_max_entries("ORIGINS", origins_for(max_connections))

@@ -5,12 +5,15 @@
 //! when the guard is dropped.
 
 pub mod attach;
+mod btf;
+pub mod bypass;
 pub mod events;
 pub mod link;
 pub mod loader;
 pub mod maps;
 pub mod pins;
 pub mod probe;
+mod tracepoint;
 
 use std::io;
 use std::path::PathBuf;
@@ -51,6 +54,12 @@ pub enum BpfError {
         /// The map.
         map: &'static str,
         /// The kernel's word.
+        reason: String,
+    },
+    /// The bypass is not to be had.
+    #[error("bypass: {reason}")]
+    Bypass {
+        /// What this kernel lacks.
         reason: String,
     },
     /// A file or directory, on bpffs or for it.

@@ -17,6 +17,7 @@ use sidecar_common::settings::{Direction, NO_UID, Settings, flag};
 use self::scratch::{Cgroup, Pins, Place};
 use self::traffic::Stage;
 use super::attach::{Attachments, ProgramName};
+use super::bypass::proof;
 use super::maps::Selection;
 use super::{BpfError, Kernel, loader};
 use crate::host::cgroup::CgroupError;
@@ -26,6 +27,8 @@ use crate::net::sys;
 const MAX_CONNECTIONS: u32 = 64;
 /// Sockets with this mark are the proxy's.
 const PROXY_MARK: u32 = 0x5343;
+/// The row that the trials of the bypass follow.
+const BYPASS: &str = "bypass";
 /// What most refusals mean.
 const PRIVILEGE: &str =
     "run as root of the machine, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (and CAP_SYS_ADMIN to mount)";
@@ -96,10 +99,27 @@ fn self_test() -> Vec<Row> {
     };
     rows.push(Row::about("attach", Status::Missing, &armed, |armed| armed.attached.clone()));
     match armed {
-        Ok(mut armed) => rows.extend(armed.stage.play(&mut armed.kernel)),
+        Ok(mut armed) => {
+            rows.extend(armed.stage.play(&mut armed.kernel));
+            rows.extend(bypass(&mut armed.kernel));
+        }
         Err(_) => {
             rows.extend(traffic::ROWS.map(|name| Row::of(name, Status::Missing, Err(Failure::not_tried()))));
+            rows.push(Row::of(BYPASS, Status::Degraded, Err(Failure::not_tried())));
         }
+    }
+    rows
+}
+
+/// What programs may do with sockets that skip the TCP stack: all of it must work, or the bypass stays off.
+fn bypass(kernel: &mut Kernel) -> Vec<Row> {
+    let proven =
+        sys::netns_cookie().map_err(Failure::from).and_then(|netns| Ok(proof::prove(kernel, netns, PROXY_MARK)?));
+    let mut rows = vec![Row::about(BYPASS, Status::Degraded, &proven, |_| "the kernel accepts its programs".into())];
+    if let Ok(proven) = proven {
+        rows.extend(proven.trials.into_iter().map(|trial| {
+            Row::of(trial.name, Status::Degraded, trial.outcome.map_err(Failure::from))
+        }));
     }
     rows
 }

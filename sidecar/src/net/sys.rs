@@ -59,6 +59,14 @@ pub fn unacknowledged(socket: &impl AsFd) -> u64 {
     if result == 0 { u64::try_from(bytes).unwrap_or_default() } else { 0 }
 }
 
+/// Bytes that wait to be read, `FIONREAD` (tcp(7)).
+pub fn unread(socket: &impl AsFd) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is valid for writes during the call.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    if result == 0 { Ok(u64::try_from(bytes).unwrap_or_default()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The cookie of this thread's network namespace; 0 on kernels without `SO_NETNS_COOKIE` (before 5.14).
 pub fn netns_cookie() -> io::Result<NetnsCookie> {
     /// include/uapi/asm-generic/socket.h

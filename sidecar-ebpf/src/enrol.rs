@@ -1,0 +1,229 @@
+//! Looking at the two ends of a connection, and enrolling them for the bypass. Userspace runs this program itself, on a
+//! packet that holds its question (`BPF_PROG_TEST_RUN`): a tc program may look sockets up and put them into a sockhash
+//! at any time in their life, which sock_ops programs may only as they are established. So a connection is enrolled
+//! after it has shown how its program uses it.
+
+use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock, bpf_sock_tuple};
+use aya_ebpf::helpers::generated::{bpf_map_delete_elem, bpf_map_update_elem, bpf_sk_lookup_tcp, bpf_sk_release};
+use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
+use aya_ebpf::programs::TcContext;
+use core::ffi::c_void;
+use core::mem::zeroed;
+use sidecar_common::address::Endpoint;
+use sidecar_common::bypass::{Answer, Ask, ETHERNET, Peer, Question, end, seen, term};
+use sidecar_common::flow::{FlowKey, Intent};
+
+use crate::layout::Socket;
+use crate::maps::{ORIGINS, PEERS, SOCKETS};
+use crate::sock::{field, tcp};
+
+/// What speaks against enrolling.
+const OBSTACLES: u32 =
+    seen::SPLICED | seen::BLOCKED | seen::ULP | seen::RCVLOWAT | seen::ZEROCOPY | seen::NO_ROOM;
+
+/// Answers a question.
+#[inline(always)]
+pub fn answer(ctx: &TcContext) {
+    let Ok(question) = ctx.load::<Question>(ETHERNET) else { return };
+    let seen = if question.ask == Ask::Look as u32 || question.ask == Ask::Enrol as u32 {
+        look(ctx, &question)
+    } else {
+        0
+    };
+    let mut answer = Answer { seen, ..Answer::default() };
+    tally(&question, &mut answer);
+    let _ = ctx.store(ETHERNET, &answer, 0);
+}
+
+/// Finds both sockets and looks at them.
+#[inline(always)]
+fn look(ctx: &TcContext, question: &Question) -> u32 {
+    let proxys = find(ctx, &question.local, &question.remote);
+    if proxys.is_null() {
+        return 0;
+    }
+    let programs = find(ctx, &question.remote, &question.local);
+    if programs.is_null() {
+        release(proxys);
+        return 0;
+    }
+    let seen = look_at(question, proxys, programs);
+    release(programs);
+    release(proxys);
+    seen
+}
+
+#[inline(always)]
+fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) -> u32 {
+    // SAFETY: the helper takes any socket.
+    let (proxy, program) =
+        unsafe { (bpf_skc_to_tcp_sock(proxys.cast()) as u64, bpf_skc_to_tcp_sock(programs.cast()) as u64) };
+    if proxy == 0 || program == 0 {
+        return 0;
+    }
+    let established = |sk: *mut bpf_sock| field!(sk, state) == tcp::ESTABLISHED;
+    let (proxy, program) = (Socket(proxy), Socket(program));
+    let (Some(proxy_cookie), Some(program_cookie)) = (proxy.cookie(), program.cookie()) else { return 0 };
+    if proxy_cookie != question.cookie
+        || !are_known(question, proxy_cookie, program_cookie)
+        || !established(proxys)
+        || !established(programs)
+    {
+        return 0;
+    }
+    let mut seen = seen::PAIR | facts(program);
+    let ours = Peer { cookie: program_cookie, address: program.0, flags: end::PROXY, ..Peer::default() };
+    let theirs = Peer { cookie: proxy_cookie, address: proxy.0, ..Peer::default() };
+    let _ = PEERS.insert(proxy_cookie, ours, u64::from(BPF_NOEXIST));
+    let _ = PEERS.insert(program_cookie, theirs, u64::from(BPF_NOEXIST));
+    let (Some(ours), Some(theirs)) = (PEERS.get_ptr_mut(proxy_cookie), PEERS.get_ptr_mut(program_cookie))
+    else {
+        let _ = PEERS.remove(proxy_cookie);
+        return seen | seen::NO_ROOM;
+    };
+    // SAFETY: see `maps`.
+    let (ours, theirs) = unsafe { (&mut *ours, &mut *theirs) };
+    if theirs.spliced != 0 {
+        seen |= seen::SPLICED;
+    }
+    if seen & seen::NONBLOCKING == 0 {
+        ours.blocking = 1;
+    }
+    if ours.blocking != 0 {
+        seen |= seen::BLOCKED;
+    }
+    let wanted = question.ask == Ask::Enrol as u32;
+    let watched = question.terms & term::EPOLL == 0 || seen & seen::EPOLL != 0;
+    if !wanted || seen & OBSTACLES != 0 || !watched {
+        return seen;
+    }
+    if !enlist(proxy_cookie, proxys) {
+        return seen | seen::REFUSED;
+    }
+    if !enlist(program_cookie, programs) {
+        delist(proxy_cookie);
+        return seen | seen::REFUSED;
+    }
+    theirs.flags |= end::REDIRECT;
+    if question.terms & term::BOTH_WAYS != 0 {
+        ours.flags |= end::REDIRECT;
+    }
+    seen | seen::ENROLLED
+}
+
+/// The two are each other's ends, by what their handshake left in `ORIGINS`: the program dialled the proxy, or the
+/// proxy dialled the program.
+#[inline(always)]
+fn are_known(question: &Question, proxy: u64, program: u64) -> bool {
+    let accepted = FlowKey { netns: question.netns, local: question.local, remote: question.remote };
+    // SAFETY: see `maps`.
+    if let Some(origin) = unsafe { ORIGINS.get(accepted) } {
+        return origin.intent == Intent::Captured as u32 && origin.accepted == proxy && origin.id == program;
+    }
+    let dialled = FlowKey { netns: question.netns, local: question.remote, remote: question.local };
+    // SAFETY: see `maps`.
+    match unsafe { ORIGINS.get(dialled) } {
+        Some(origin) => origin.intent == Intent::Proxy as u32 && origin.accepted == program,
+        None => false,
+    }
+}
+
+/// How the program uses its socket, at this moment.
+#[inline(always)]
+fn facts(program: Socket) -> u32 {
+    let mut seen = 0;
+    if let Some(file) = program.file() {
+        if file.is_nonblocking() {
+            seen |= seen::NONBLOCKING;
+        }
+        if file.is_watched() {
+            seen |= seen::EPOLL;
+        }
+    }
+    if program.has_ulp() != Some(false) {
+        seen |= seen::ULP;
+    }
+    if program.waits_for_more() != Some(false) {
+        seen |= seen::RCVLOWAT;
+    }
+    if program.is_zerocopy() != Some(false) {
+        seen |= seen::ZEROCOPY;
+    }
+    seen
+}
+
+/// What both ends sent.
+#[inline(always)]
+fn tally(question: &Question, answer: &mut Answer) {
+    // SAFETY: see `maps`.
+    let Some(ours) = (unsafe { PEERS.get(question.cookie) }) else { return };
+    answer.to_program = ours.sent;
+    answer.to_proxy = ours.received;
+    if ours.blocking != 0 {
+        answer.seen |= seen::BLOCKED;
+    }
+    let program = ours.cookie;
+    // SAFETY: see `maps`.
+    if let Some(theirs) = unsafe { PEERS.get(program) } {
+        answer.to_proxy = theirs.sent;
+        if theirs.spliced != 0 {
+            answer.seen |= seen::SPLICED;
+        }
+    }
+    if question.ask == Ask::Forget as u32 {
+        let _ = PEERS.remove(question.cookie);
+        let _ = PEERS.remove(program);
+    }
+}
+
+/// The socket at this end of a connection to that one, in the caller's network namespace.
+#[inline(always)]
+fn find(ctx: &TcContext, at: &Endpoint, to: &Endpoint) -> *mut bpf_sock {
+    // The tuple is that of a packet to the socket: its source is the other end.
+    // SAFETY: plain data.
+    let mut tuple: bpf_sock_tuple = unsafe { zeroed() };
+    let size = if at.ip.is_v4() {
+        tuple.__bindgen_anon_1.ipv4 = aya_ebpf::bindings::bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+            saddr: to.ip.0[3],
+            daddr: at.ip.0[3],
+            sport: to.port.to_be(),
+            dport: at.port.to_be(),
+        };
+        12
+    } else {
+        tuple.__bindgen_anon_1.ipv6 = aya_ebpf::bindings::bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+            saddr: to.ip.0,
+            daddr: at.ip.0,
+            sport: to.port.to_be(),
+            dport: at.port.to_be(),
+        };
+        36
+    };
+    // SAFETY: the helper takes the program's own context and reads `size` bytes of the tuple.
+    unsafe {
+        bpf_sk_lookup_tcp(ctx.skb.skb.cast(), &raw mut tuple, size, u64::from(BPF_F_CURRENT_NETNS as u32), 0)
+    }
+}
+
+#[inline(always)]
+fn release(sk: *mut bpf_sock) {
+    // SAFETY: a socket that `find` returned, released once.
+    unsafe { bpf_sk_release(sk.cast()) };
+}
+
+#[inline(always)]
+fn enlist(cookie: u64, sk: *mut bpf_sock) -> bool {
+    // SAFETY: the value of a sockhash is a socket pointer here; the verifier checks both.
+    unsafe { bpf_map_update_elem(sockets(), (&raw const cookie).cast(), sk.cast(), 0) == 0 }
+}
+
+#[inline(always)]
+fn delist(cookie: u64) {
+    // SAFETY: the key is on the stack.
+    unsafe { bpf_map_delete_elem(sockets(), (&raw const cookie).cast()) };
+}
+
+#[inline(always)]
+fn sockets() -> *mut c_void {
+    (&raw const SOCKETS).cast_mut().cast()
+}

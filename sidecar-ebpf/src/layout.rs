@@ -1,0 +1,169 @@
+//! Reading fields of the kernel's own structures, at the offsets that userspace found in the running kernel's BTF.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use core::mem::{MaybeUninit, size_of};
+use sidecar_common::bypass::Layout;
+
+/// All zero until userspace sets it; the programs that use it are not loaded before.
+#[unsafe(no_mangle)]
+static LAYOUT: Layout = Layout {
+    sock_cookie: 0,
+    sock_state: 0,
+    sock_rmem_alloc: 0,
+    sock_rcvbuf: 0,
+    sock_rcvlowat: 0,
+    sock_flags: 0,
+    sock_socket: 0,
+    socket_sk: 0,
+    socket_file: 0,
+    file_flags: 0,
+    file_epoll: 0,
+    file_private: 0,
+    task_files: 0,
+    files_table: 0,
+    table_files: 0,
+    csk_ulp_ops: 0,
+    tcp_write_seq: 0,
+    tcp_snd_una: 0,
+    tcp_copied_seq: 0,
+    tcp_rcv_nxt: 0,
+    zerocopy_bit: 0,
+    reserved: 0,
+};
+
+/// include/uapi/asm-generic/fcntl.h
+const O_NONBLOCK: u32 = 0o4000;
+
+/// A field's offset. Volatile: the compiler must not take the zero above for it.
+macro_rules! offset {
+    ($field:ident) => {
+        // SAFETY: a reference to a static; aligned.
+        unsafe { core::ptr::read_volatile(&raw const LAYOUT.$field) }
+    };
+}
+
+/// The address of a `struct tcp_sock`, whose first member is the `struct sock`. What is read through a stale one is of no
+/// use, and does no harm: the kernel checks each read.
+#[derive(Clone, Copy)]
+pub struct Socket(pub u64);
+
+/// A `struct file` behind a socket.
+#[derive(Clone, Copy)]
+pub struct File(u64);
+
+impl Socket {
+    /// Its cookie; 0: it has none.
+    #[inline(always)]
+    pub fn cookie(self) -> Option<u64> {
+        read(self.0, offset!(sock_cookie))
+    }
+
+    /// Its TCP state.
+    #[inline(always)]
+    pub fn state(self) -> Option<u8> {
+        read(self.0, offset!(sock_state))
+    }
+
+    /// True when no byte that was written is still to be acknowledged, with the sequence number that comes next.
+    #[inline(always)]
+    pub fn all_acknowledged(self) -> Option<(bool, u32)> {
+        let written: u32 = read(self.0, offset!(tcp_write_seq))?;
+        let acknowledged: u32 = read(self.0, offset!(tcp_snd_una))?;
+        Some((written == acknowledged, written))
+    }
+
+    /// True when its program has read all that TCP received, and what comes next has this number.
+    #[inline(always)]
+    pub fn all_read_until(self, next: u32) -> Option<bool> {
+        let received: u32 = read(self.0, offset!(tcp_rcv_nxt))?;
+        let copied: u32 = read(self.0, offset!(tcp_copied_seq))?;
+        Some(received == next && copied == next)
+    }
+
+    /// True when its receive buffer takes so many bytes more.
+    #[inline(always)]
+    pub fn has_room_for(self, bytes: u32) -> Option<bool> {
+        let used: i32 = read(self.0, offset!(sock_rmem_alloc))?;
+        let size: i32 = read(self.0, offset!(sock_rcvbuf))?;
+        Some(i64::from(used) + i64::from(bytes) <= i64::from(size))
+    }
+
+    /// True when its program waits for more than one byte at a time (`SO_RCVLOWAT`, socket(7)).
+    #[inline(always)]
+    pub fn waits_for_more(self) -> Option<bool> {
+        let lowat: i32 = read(self.0, offset!(sock_rcvlowat))?;
+        Some(lowat > 1)
+    }
+
+    /// True when an upper-layer protocol such as kTLS sits on it.
+    #[inline(always)]
+    pub fn has_ulp(self) -> Option<bool> {
+        let ulp: u64 = read(self.0, offset!(csk_ulp_ops))?;
+        Some(ulp != 0)
+    }
+
+    /// True when its program may write without copying, and waits to hear when that is done.
+    #[inline(always)]
+    pub fn is_zerocopy(self) -> Option<bool> {
+        let flags: u64 = read(self.0, offset!(sock_flags))?;
+        Some(flags >> (offset!(zerocopy_bit) & 63) & 1 != 0)
+    }
+
+    /// Its file; `None`: it is not accepted yet, or closed.
+    #[inline(always)]
+    pub fn file(self) -> Option<File> {
+        let socket: u64 = read(self.0, offset!(sock_socket))?;
+        if socket == 0 {
+            return None;
+        }
+        let file: u64 = read(socket, offset!(socket_file))?;
+        (file != 0).then_some(File(file))
+    }
+}
+
+impl File {
+    /// What a task calls by this number.
+    #[inline(always)]
+    pub fn of(task: u64, number: u32) -> Option<Self> {
+        let files: u64 = read(task, offset!(task_files))?;
+        let table: u64 = read(files, offset!(files_table))?;
+        let open: u64 = read(table, offset!(table_files))?;
+        let file: u64 = read(open + u64::from(number) * 8, 0)?;
+        (file != 0).then_some(Self(file))
+    }
+
+    /// The socket behind it. What is no socket does not point back to its file.
+    #[inline(always)]
+    pub fn socket(self) -> Option<Socket> {
+        let socket: u64 = read(self.0, offset!(file_private))?;
+        let file: u64 = read(socket, offset!(socket_file))?;
+        let sk: u64 = read(socket, offset!(socket_sk))?;
+        (file == self.0 && sk != 0).then_some(Socket(sk))
+    }
+
+    /// True when reading and writing never wait.
+    #[inline(always)]
+    pub fn is_nonblocking(self) -> bool {
+        matches!(read::<u32>(self.0, offset!(file_flags)), Some(flags) if flags & O_NONBLOCK != 0)
+    }
+
+    /// True when an epoll instance watches it.
+    #[inline(always)]
+    pub fn is_watched(self) -> bool {
+        let watchers: Option<u64> = read(self.0, offset!(file_epoll));
+        let Some(watchers) = watchers.filter(|head| *head != 0) else { return false };
+        matches!(read::<u64>(watchers, 0), Some(first) if first != 0)
+    }
+}
+
+#[inline(always)]
+fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    let from = base + u64::from(offset);
+    // SAFETY: the helper writes `size_of::<T>()` bytes to `value`, or zeroes, and survives any source address.
+    let result = unsafe {
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from as *const core::ffi::c_void)
+    };
+    // SAFETY: written, and an integer.
+    (result == 0).then(|| unsafe { value.assume_init() })
+}
