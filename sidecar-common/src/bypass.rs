@@ -120,6 +120,18 @@ pub enum Fallback {
 /// How many reasons there are.
 pub const FALLBACKS: usize = 6;
 
+impl Fallback {
+    /// All of them, with their names.
+    pub const ALL: [(Self, &'static str); FALLBACKS] = [
+        (Self::Off, "off"),
+        (Self::Unacknowledged, "unacknowledged"),
+        (Self::Unread, "unread"),
+        (Self::Full, "full"),
+        (Self::Gone, "gone"),
+        (Self::Reader, "reader"),
+    ];
+}
+
 /// What userspace asks the program `sidecar_enrol`, which it runs itself (`BPF_PROG_TEST_RUN`); the packet that it is
 /// given holds this after [`ETHERNET`] bytes, and the [`Answer`] afterwards.
 #[repr(C)]

@@ -62,13 +62,45 @@ impl Stat {
         (Self::ServicesFull, "services_full", "Listeners that could not be noted and are not steered"),
         (Self::EventsLost, "events_lost", "Events lost because the ring buffer was full"),
         (Self::PassedDeviceBound, "passed_device_bound", "Connections untouched because bound to a device"),
-        (Self::RedirectedMessages, "redirected_messages", "Messages that went from socket to socket without the TCP stack"),
-        (Self::RedirectedBytes, "redirected_bytes", "Bytes that went from socket to socket without the TCP stack"),
-        (Self::FallbackOff, "fallback_off", "Messages of enrolled sockets by TCP: their direction is not redirected"),
-        (Self::FallbackUnacknowledged, "fallback_unacknowledged", "Messages of enrolled sockets by TCP: earlier ones were on their way by it"),
-        (Self::FallbackUnread, "fallback_unread", "Messages of enrolled sockets by TCP: the receiver had not read earlier ones"),
-        (Self::FallbackFull, "fallback_full", "Messages of enrolled sockets by TCP: the receiver's buffer was full"),
-        (Self::FallbackGone, "fallback_gone", "Messages of enrolled sockets by TCP: the receiver was closing or gone"),
-        (Self::FallbackReader, "fallback_reader", "Messages of enrolled sockets by TCP: the receiver's program would not see them"),
+        (
+            Self::RedirectedMessages,
+            "redirected_messages",
+            "Messages that went from socket to socket without the TCP stack",
+        ),
+        (
+            Self::RedirectedBytes,
+            "redirected_bytes",
+            "Bytes that went from socket to socket without the TCP stack",
+        ),
+        (
+            Self::FallbackOff,
+            "fallback_off",
+            "Messages of enrolled sockets by TCP: their direction is not redirected",
+        ),
+        (
+            Self::FallbackUnacknowledged,
+            "fallback_unacknowledged",
+            "Messages of enrolled sockets by TCP: earlier ones were on their way by it",
+        ),
+        (
+            Self::FallbackUnread,
+            "fallback_unread",
+            "Messages of enrolled sockets by TCP: the receiver had not read earlier ones",
+        ),
+        (
+            Self::FallbackFull,
+            "fallback_full",
+            "Messages of enrolled sockets by TCP: the receiver's buffer was full",
+        ),
+        (
+            Self::FallbackGone,
+            "fallback_gone",
+            "Messages of enrolled sockets by TCP: the receiver was closing or gone",
+        ),
+        (
+            Self::FallbackReader,
+            "fallback_reader",
+            "Messages of enrolled sockets by TCP: the receiver's program would not see them",
+        ),
     ];
 }

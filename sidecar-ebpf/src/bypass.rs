@@ -36,7 +36,9 @@ pub fn redirect(ctx: &SkMsgContext) {
     let size = ctx.size();
     let fallback = match unfit(own, entry, size) {
         Some(fallback) => fallback,
-        None if SOCKETS.redirect_msg(ctx, entry.cookie, u64::from(BPF_F_INGRESS)) == sk_action::SK_PASS.into() => {
+        None if SOCKETS.redirect_msg(ctx, entry.cookie, u64::from(BPF_F_INGRESS))
+            == sk_action::SK_PASS.into() =>
+        {
             entry.sent.messages += 1;
             entry.sent.bytes += u64::from(size);
             count(Stat::RedirectedMessages);
@@ -109,11 +111,15 @@ fn stat(fallback: Fallback) -> Stat {
     }
 }
 
-/// A socket closed: the other end keeps what this one sent, for whoever asks.
+/// A socket closed: the other end keeps what this one sent, for the proxy, which asks as it lets go of its own end
+/// (`Ask::Forget`) and until then has its entry.
 #[inline(always)]
 pub fn closed(cookie: u64) {
     // SAFETY: see `maps`.
     let Some(entry) = (unsafe { PEERS.get(cookie) }) else { return };
+    if entry.flags & end::PROXY != 0 {
+        return;
+    }
     let (other, sent): (u64, Counts) = (entry.cookie, entry.sent);
     if let Some(other) = PEERS.get_ptr_mut(other) {
         // SAFETY: see `maps`; only this end writes to the other's `received`.

@@ -4,8 +4,10 @@
 //! after it has shown how its program uses it.
 
 use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock, bpf_sock_tuple};
-use aya_ebpf::helpers::generated::{bpf_map_delete_elem, bpf_map_update_elem, bpf_sk_lookup_tcp, bpf_sk_release};
 use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
+use aya_ebpf::helpers::generated::{
+    bpf_map_delete_elem, bpf_map_update_elem, bpf_sk_lookup_tcp, bpf_sk_release,
+};
 use aya_ebpf::programs::TcContext;
 use core::ffi::c_void;
 use core::mem::zeroed;

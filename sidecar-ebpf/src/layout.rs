@@ -162,7 +162,11 @@ fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
     let from = base + u64::from(offset);
     // SAFETY: the helper writes `size_of::<T>()` bytes to `value`, or zeroes, and survives any source address.
     let result = unsafe {
-        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from as *const core::ffi::c_void)
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            from as *const core::ffi::c_void,
+        )
     };
     // SAFETY: written, and an integer.
     (result == 0).then(|| unsafe { value.assume_init() })

@@ -26,12 +26,12 @@ mod tell;
 
 use aya_ebpf::bindings::sk_action;
 use aya_ebpf::macros::{
-    cgroup_sock, cgroup_sock_addr, cgroup_sockopt, classifier, sk_lookup, sk_msg, sock_ops,
-    stream_verdict, tracepoint,
+    cgroup_sock, cgroup_sock_addr, cgroup_sockopt, classifier, sk_lookup, sk_msg, sock_ops, stream_verdict,
+    tracepoint,
 };
 use aya_ebpf::programs::{
-    SkBuffContext, SkLookupContext, SkMsgContext, SockAddrContext, SockContext, SockOpsContext, SockoptContext, TcContext,
-    TracePointContext,
+    SkBuffContext, SkLookupContext, SkMsgContext, SockAddrContext, SockContext, SockOpsContext,
+    SockoptContext, TcContext, TracePointContext,
 };
 
 /// What a cgroup program returns to let the call go on.

@@ -18,9 +18,9 @@ use sidecar_common::settings::Direction;
 use sidecar_common::stats::Stat;
 
 use crate::maps::{self, DIALS, ORIGINS, PROXY, PROXY_SOCKETS, RECORDS, ROLES, SEEDED, SERVICES, count};
-use crate::{bypass, record};
 use crate::sock::{AF_INET, Ends, cookie, field, ip6, netns_of_sock_ops, tcp};
 use crate::tell::retire;
+use crate::{bypass, record};
 
 /// One callback.
 #[inline(always)]

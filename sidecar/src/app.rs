@@ -14,6 +14,7 @@ use crate::arm::Armed;
 use crate::bpf::BpfError;
 use crate::bpf::events::Events;
 use crate::bpf::maps::Meters;
+use crate::bypass::Ladder;
 use crate::cli::signals::Signals;
 use crate::config::{Config, LogFormat, Ports};
 use crate::drain::Drain;
@@ -42,6 +43,7 @@ pub struct App {
     metrics: Metrics,
     cgroups: CgroupNames,
     kernel: Option<(Events, KernelView)>,
+    ladder: Result<Arc<Ladder>, Arc<str>>,
 }
 
 /// Serving.
@@ -94,6 +96,7 @@ impl App {
             metrics,
             cgroups: CgroupNames::new(hierarchy.map(|hierarchy| hierarchy.root.clone())),
             kernel: None,
+            ladder: Err("no kernel half that this process may ask".into()),
         })
     }
 
@@ -103,6 +106,11 @@ impl App {
         self.metrics.add_bpf(Arc::new(view.clone()));
         self.kernel = Some((armed.kernel.events()?, view));
         Ok(())
+    }
+
+    /// Lets connections climb to the bypass, or says why they cannot.
+    pub fn climb(&mut self, ladder: Result<Ladder, String>) {
+        self.ladder = ladder.map(Arc::new).map_err(Arc::from);
     }
 
     /// Finds cgroups by number.
@@ -154,7 +162,8 @@ impl App {
         let drain = Drain::new(u32::try_from(config.limits.max_connections).unwrap_or(u32::MAX));
         let listening = {
             let (config, table, drain, cgroups) = (config.clone(), self.table, drain.clone(), self.cgroups);
-            tokio::spawn(async move { self.bound.serve(&config, table, drain, cgroups).await })
+            let ladder = self.ladder;
+            tokio::spawn(async move { self.bound.serve(&config, table, drain, cgroups, ladder).await })
         };
         readiness.met(Condition::ConfigLoaded);
         readiness.met(Condition::ListenersBound);

@@ -9,10 +9,12 @@ use sidecar_common::settings::{self, NO_UID, Settings, flag};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::bpf::attach::{Attachments, ProgramName};
+use crate::bpf::bypass::proof;
 use crate::bpf::maps::Selection;
 use crate::bpf::pins::{self, PinDirectory};
 use crate::bpf::{BpfError, Kernel, loader};
-use crate::config::{Config, Interception, OnProxyDown};
+use crate::bypass::Ladder;
+use crate::config::{Bypass, Config, Interception, OnProxyDown};
 use crate::host::cgroup::{CgroupPath, Hierarchy};
 use crate::instance::Instance;
 use crate::iptables;
@@ -55,6 +57,9 @@ pub enum ArmError {
     /// `onProxyDown: closed` cannot be kept.
     #[error("onProxyDown: closed asks for pinned programs, which outlive the proxy: {0}")]
     NotPinned(BpfError),
+    /// A bypass was asked for by name.
+    #[error("bypass: this kernel fails the self-test: {0}; write `bypass: auto` to go on without")]
+    NoBypass(String),
     /// The network namespace.
     #[error("network namespace")]
     Netns(#[from] io::Error),
@@ -126,6 +131,35 @@ impl Armed {
             let _ = socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into());
         }
         Ok(())
+    }
+
+    /// Loads the bypass and proves that this kernel can be trusted with it; by `auto`, goes without where it cannot, for
+    /// the reason that is returned. To be called while this process is armed as the proxy.
+    pub fn prove_bypass(&mut self, interception: &Interception) -> Result<Result<Ladder, String>, ArmError> {
+        let levels = interception.bypass_rules.iter().map(|rule| rule.bypass);
+        let levels: Vec<_> = levels.chain([interception.bypass]).collect();
+        if levels.iter().all(|level| *level == Bypass::Off) {
+            return Ok(Err("by configuration".to_owned()));
+        }
+        let proven = proof::prove(&mut self.kernel, sys::netns_cookie()?, 0);
+        let doubt = match &proven {
+            Ok(proven) => proven.doubt(),
+            Err(error) => Some(error.to_string()),
+        };
+        let insists = levels.iter().any(|level| matches!(level, Bypass::Full | Bypass::ToProxy));
+        match (proven, doubt) {
+            (Ok(proven), None) => {
+                let rules = interception.bypass_rules.clone();
+                Ok(Ok(Ladder::new(proven.bypass, interception.bypass, rules)))
+            }
+            (_, doubt) => {
+                let reason = doubt.unwrap_or_default();
+                if insists {
+                    return Err(ArmError::NoBypass(reason));
+                }
+                Ok(Err(format!("this kernel fails the self-test: {reason}")))
+            }
+        }
     }
 
     fn write_down(&self, instance: &mut Instance) -> Result<(), ArmError> {

@@ -6,6 +6,7 @@ pub mod app;
 pub mod arm;
 #[allow(unsafe_code, reason = "the room that talks to the kernel half")]
 pub mod bpf;
+pub mod bypass;
 pub mod cli;
 pub mod config;
 pub mod detach;

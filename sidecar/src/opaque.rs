@@ -2,20 +2,22 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::bypass::Ladder;
+use crate::bypass::hop::{Hop, State};
 use crate::config::{Mode, Timeouts};
 use crate::drain::Drain;
 use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst, UpstreamAddr, canonical};
-use crate::net::copy::{self, End, Meters, Progress};
+use crate::net::copy::{self, End, Meters, Observer, Progress};
 use crate::net::{orig_dst, sys};
 use crate::observe::close_reason::CloseReason;
-use crate::observe::connection::Program;
+use crate::observe::connection::{Program, Standing};
 use crate::observe::programs::CgroupNames;
 use crate::observe::table::{ConnectionTable, Opening, Probe, Probed, Tracked};
 use crate::upstream::backend::Backend;
@@ -35,6 +37,8 @@ pub struct Shared {
     pub own_ports: [u16; 2],
     /// Finds the paths of cgroups.
     pub cgroups: CgroupNames,
+    /// Where connections climb to the bypass, or why there is none.
+    pub ladder: Result<Arc<Ladder>, Arc<str>>,
 }
 
 /// How a connection came.
@@ -54,6 +58,13 @@ struct Sockets {
     upstream: OnceLock<TcpStream>,
     direction: Direction,
     shared: Arc<Shared>,
+    hops: OnceLock<Hops>,
+}
+
+/// The hops of a connection that may skip the TCP stack. The server's is one only where it is on this machine too.
+struct Hops {
+    client: Hop,
+    upstream: Hop,
 }
 
 // === impl ===
@@ -81,8 +92,13 @@ pub async fn serve(
         Some(record) => ConnectionId(record.id),
         None => ConnectionId(SockRef::from(&client).cookie().unwrap_or_default()),
     };
-    let sockets =
-        Arc::new(Sockets { client, upstream: OnceLock::new(), direction, shared: Arc::clone(&shared) });
+    let sockets = Arc::new(Sockets {
+        client,
+        upstream: OnceLock::new(),
+        direction,
+        shared: Arc::clone(&shared),
+        hops: OnceLock::new(),
+    });
     let probe: Weak<Sockets> = Arc::downgrade(&sockets);
     let tracked = shared.table.open(Opening {
         id,
@@ -196,12 +212,13 @@ async fn exchange(
         Direction::Outbound => (Meters { forth: &counters.sent, back: &counters.received }, &progress.forth),
         Direction::Inbound => (Meters { forth: &counters.received, back: &counters.sent }, &progress.back),
     };
+    sockets.climb(tracked);
     let delivered = async {
         shared.drain.without_application().await;
         from_application.notified().await;
     };
     tokio::select! {
-        end = copy::bidirectional(&sockets.client, upstream, meters, &progress, shared.timeouts.idle) => match end {
+        end = copy::bidirectional(&sockets.client, upstream, meters, &progress, sockets, shared.timeouts.idle) => match end {
             End::Finished => CloseReason::Finished,
             End::Idle => CloseReason::IdleTimeout,
             End::First(error) => {
@@ -263,6 +280,40 @@ impl Ingress {
     }
 }
 
+impl Sockets {
+    /// Puts the hops on the ladder, if there is one.
+    fn climb(&self, tracked: &Tracked) {
+        let state = &tracked.counters().bypass;
+        let ladder = match &self.shared.ladder {
+            Ok(ladder) => ladder,
+            Err(reason) => {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                *state = State {
+                    standing: Standing::Off,
+                    reason: Some(reason.to_string().into()),
+                    ..State::default()
+                };
+                return;
+            }
+        };
+        let hop = |of_program: bool| {
+            let state = if of_program { Arc::clone(state) } else { Arc::default() };
+            Hop::new(Arc::clone(ladder), self.direction, self.shared.cgroups.clone(), state)
+        };
+        let outbound = self.direction == Direction::Outbound;
+        let _ = self.hops.set(Hops { client: hop(outbound), upstream: hop(!outbound) });
+    }
+}
+
+impl Observer for Sockets {
+    fn message(&self) {
+        if let (Some(hops), Some(upstream)) = (self.hops.get(), self.upstream.get()) {
+            hops.client.message(&self.client);
+            hops.upstream.message(upstream);
+        }
+    }
+}
+
 impl Probe for Sockets {
     /// Round trips and retransmits are those of the socket that faces the network; the program is that of the
     /// kernel half's record.
@@ -272,6 +323,12 @@ impl Probe for Sockets {
             Direction::Outbound => (upstream, Some(&self.client)),
             Direction::Inbound => (Some(&self.client), upstream),
         };
+        if let Some(hops) = self.hops.get() {
+            match self.direction {
+                Direction::Outbound => hops.client.count(),
+                Direction::Inbound => hops.upstream.count(),
+            }
+        }
         let info = network.and_then(|socket| sys::tcp_info(socket).ok());
         let record = program.and_then(sys::record);
         Probed {

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout};
 
+use crate::bypass::Ladder;
 use crate::config::{Config, Mode, Ports};
 use crate::drain::Drain;
 use crate::net::listen::{self, ListenError, Scope};
@@ -95,7 +96,14 @@ impl Bound {
 
     /// Serves until the drain starts; returns when the last listener is closed. Connections go on in tasks of their
     /// own, which [`Drain::finish`] waits for.
-    pub async fn serve(self, config: &Config, table: ConnectionTable, drain: Drain, cgroups: CgroupNames) {
+    pub async fn serve(
+        self,
+        config: &Config,
+        table: ConnectionTable,
+        drain: Drain,
+        cgroups: CgroupNames,
+        ladder: Result<Arc<Ladder>, Arc<str>>,
+    ) {
         let shared = Arc::new(Shared {
             mode: config.interception.mode,
             timeouts: config.timeouts,
@@ -103,6 +111,7 @@ impl Bound {
             drain,
             own_ports: [self.outbound_port, self.inbound_port],
             cgroups,
+            ladder,
         });
         let mut loops = JoinSet::new();
         for (listener, ingress) in self.listeners {

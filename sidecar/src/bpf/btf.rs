@@ -102,7 +102,8 @@ impl<'a> Types<'a> {
         }
         let header = word(bytes, 4)? as usize;
         let [type_at, type_len, string_at, string_len] =
-            [word(bytes, 8)?, word(bytes, 12)?, word(bytes, 16)?, word(bytes, 20)?].map(|value| value as usize);
+            [word(bytes, 8)?, word(bytes, 12)?, word(bytes, 16)?, word(bytes, 20)?]
+                .map(|value| value as usize);
         let types = bytes.get(header + type_at..header + type_at + type_len)?;
         let strings = bytes.get(header + string_at..header + string_at + string_len)?;
         let mut parsed =

@@ -172,7 +172,10 @@ where
     map.try_into().map_err(|error| failed(name, &error))
 }
 
-pub(super) fn taken<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, BpfError> {
+pub(super) fn taken<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, BpfError> {
     let map = ebpf
         .take_map(name)
         .ok_or_else(|| BpfError::Map { map: name, reason: "not in the object, or taken".to_owned() })?;

@@ -113,13 +113,18 @@ fn self_test() -> Vec<Row> {
 
 /// What programs may do with sockets that skip the TCP stack: all of it must work, or the bypass stays off.
 fn bypass(kernel: &mut Kernel) -> Vec<Row> {
-    let proven =
-        sys::netns_cookie().map_err(Failure::from).and_then(|netns| Ok(proof::prove(kernel, netns, PROXY_MARK)?));
-    let mut rows = vec![Row::about(BYPASS, Status::Degraded, &proven, |_| "the kernel accepts its programs".into())];
+    let proven = sys::netns_cookie()
+        .map_err(Failure::from)
+        .and_then(|netns| Ok(proof::prove(kernel, netns, PROXY_MARK)?));
+    let mut rows =
+        vec![Row::about(BYPASS, Status::Degraded, &proven, |_| "the kernel accepts its programs".into())];
     if let Ok(proven) = proven {
-        rows.extend(proven.trials.into_iter().map(|trial| {
-            Row::of(trial.name, Status::Degraded, trial.outcome.map_err(Failure::from))
-        }));
+        rows.extend(
+            proven
+                .trials
+                .into_iter()
+                .map(|trial| Row::of(trial.name, Status::Degraded, trial.outcome.map_err(Failure::from))),
+        );
     }
     rows
 }

@@ -30,8 +30,12 @@ struct PerfEvent {
 /// Runs the program at each passing of the tracepoint, while what is returned is open.
 pub(super) fn attach(program: BorrowedFd<'_>, category: &str, name: &str) -> io::Result<OwnedFd> {
     let size = u32::try_from(size_of::<PerfEvent>()).map_err(io::Error::other)?;
-    let mut event =
-        PerfEvent { kind: PERF_TYPE_TRACEPOINT, size, config: number(category, name)?, ..PerfEvent::default() };
+    let mut event = PerfEvent {
+        kind: PERF_TYPE_TRACEPOINT,
+        size,
+        config: number(category, name)?,
+        ..PerfEvent::default()
+    };
     let (any_process, first_cpu, no_group) = (-1, 0, -1);
     // SAFETY: `event` is valid for the size that it says. A program on a tracepoint runs on every CPU, whichever the
     // event is for.
@@ -67,9 +71,8 @@ fn tracefs() -> io::Result<OwnedFd> {
     let context = call(unsafe { libc::syscall(libc::SYS_fsopen, NAME.as_ptr(), 0) })?;
     let none = std::ptr::null::<libc::c_char>();
     // SAFETY: this command takes neither key nor value.
-    let created = unsafe {
-        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, 0)
-    };
+    let created =
+        unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, 0) };
     if created < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -60,6 +60,11 @@ async fn serve(args: &Args, config: &Config, name: InstanceName, log_level: LogL
     let shown = format!("/{}", app_cgroup.as_path().display());
     app.cgroups().remember(setup.hierarchy().id(&app_cgroup)?, shown);
     if let Some(armed) = setup.armed_mut() {
+        let ladder = armed.prove_bypass(&config.interception)?;
+        if let Err(reason) = &ladder {
+            tracing::info!("the bypass is off: {reason}");
+        }
+        app.climb(ladder);
         app.observe(armed)?;
     }
     setup.arm_programs(config, &app.ports())?;

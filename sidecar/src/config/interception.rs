@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::check::Check;
-use super::model::{Inbound, Interception, Outbound};
+use super::model::{Bypass, BypassRule, Inbound, Interception, Outbound};
 use super::raw::{self, Text};
 use super::value::{choice, network, port};
 
@@ -19,6 +19,7 @@ pub(super) fn read(check: &mut Check<'_>, raw: raw::Interception) -> Interceptio
             default.bypass,
             choice::parse,
         ),
+        bypass_rules: bypass_rules(check, &raw.bypass_rules),
         on_proxy_down: check.value_or(
             "spec.interception.onProxyDown",
             raw.on_proxy_down.as_ref(),
@@ -28,6 +29,33 @@ pub(super) fn read(check: &mut Check<'_>, raw: raw::Interception) -> Interceptio
         outbound,
         inbound,
     }
+}
+
+fn bypass_rules(check: &mut Check<'_>, raw: &[raw::BypassRule]) -> Vec<BypassRule> {
+    let rule = |(index, raw): (usize, &raw::BypassRule)| {
+        let at = |field: &str| format!("spec.interception.bypassRules[{index}].{field}");
+        BypassRule {
+            ports: check.set(&at("ports"), &raw.ports, port::parse),
+            programs: check.set(&at("programs"), &raw.programs, program_name),
+            cgroups: check.set(&at("cgroups"), &raw.cgroups, cgroup_path),
+            bypass: check.value_or(&at("bypass"), Some(&raw.bypass), Bypass::default(), choice::parse),
+        }
+    };
+    raw.iter().enumerate().map(rule).collect()
+}
+
+/// The kernel cuts a program's name off after so many bytes (`TASK_COMM_LEN`).
+const COMM_BYTES: usize = 15;
+
+fn program_name(text: &str) -> Result<String, &'static str> {
+    match text.len() {
+        1..=COMM_BYTES => Ok(text.to_owned()),
+        _ => Err("write the name as ps -o comm shows it: 1 to 15 bytes"),
+    }
+}
+
+fn cgroup_path(text: &str) -> Result<String, &'static str> {
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err("write a path that begins with /") }
 }
 
 fn outbound(check: &mut Check<'_>, raw: &raw::Outbound) -> Outbound {

@@ -25,9 +25,9 @@ use std::path::Path;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use model::{
-    AccessLog, Backend, Bypass, Config, DnsPort, Endpoint, Inbound, Interception, Limits, Listener, Location,
-    LogFormat, Mode, OnProxyDown, Otlp, OtlpProtocol, Outbound, Ports, Protocol, ProtocolDetection, Target,
-    Timeouts, Tracing, Unused,
+    AccessLog, Backend, Bypass, BypassRule, Config, DnsPort, Endpoint, Inbound, Interception, Limits,
+    Listener, Location, LogFormat, Mode, OnProxyDown, Otlp, OtlpProtocol, Outbound, Ports, Protocol,
+    ProtocolDetection, Target, Timeouts, Tracing, Unused,
 };
 pub use source::{MAX_FILE_BYTES, MAX_FILES};
 pub use value::percent::Percent;

@@ -47,6 +47,8 @@ pub struct Interception {
     pub mode: Mode,
     /// Whether bytes may skip the TCP stack.
     pub bypass: Bypass,
+    /// Where it is another than [`Self::bypass`]; the first that matches counts.
+    pub bypass_rules: Vec<BypassRule>,
     /// What happens to captured traffic while no proxy listens.
     pub on_proxy_down: OnProxyDown,
     /// Connections that the application opens.
@@ -74,13 +76,27 @@ pub enum Mode {
 pub enum Bypass {
     /// Never.
     Off,
-    /// Between the application and its proxy.
+    /// What programs send to the proxy.
     ToProxy,
-    /// Also between two applications on this machine, past the proxy, where policy allows it.
+    /// Both ways, for programs that have earned it; refused on a kernel that fails the self-test.
     Full,
-    /// As far as the kernel was found to be safe.
+    /// The same for programs with an event loop; off on a kernel that fails the self-test.
     #[default]
     Auto,
+}
+
+/// Connections for which the bypass is set on its own: those that all lists name. An empty list names all.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BypassRule {
+    /// Ports of services, dialled or served.
+    pub ports: Vec<u16>,
+    /// Names of programs, as the kernel has them (`comm`, up to 15 bytes).
+    pub programs: Vec<String>,
+    /// Paths of cgroups from the hierarchy's root, with a leading slash.
+    pub cgroups: Vec<String>,
+    /// What holds for them.
+    pub bypass: Bypass,
 }
 
 /// What happens to captured traffic while no proxy listens.

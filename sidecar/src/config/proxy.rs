@@ -37,8 +37,10 @@ pub(super) fn apply(check: &mut Check<'_>, raw: raw::ProxyConfig, config: &mut C
 /// What is asked for and comes with later versions.
 fn note_unused(check: &Check<'_>, raw: &raw::ProxyConfig, config: &mut Config) {
     let bypass = raw.interception.as_ref().and_then(|interception| interception.bypass.as_ref());
-    // `auto` means what there is, which is none.
-    let bypass = bypass.filter(|text| !matches!(text.value.as_str(), "off" | "auto"));
+    // Only the kernel half has one.
+    let mode = raw.interception.as_ref().and_then(|interception| interception.mode.as_ref());
+    let without = mode.is_some_and(|mode| matches!(mode.value.as_str(), "iptables" | "none"));
+    let bypass = bypass.filter(|text| without && !matches!(text.value.as_str(), "off" | "auto"));
     let detection = raw.protocol_detection.as_ref().and_then(|detection| detection.timeout.as_ref());
     let tracing = raw.tracing.as_ref().map(|tracing| &tracing.otlp.endpoint);
     let asked = [

@@ -64,9 +64,22 @@ pub(super) struct ProxyConfig {
 pub(super) struct Interception {
     pub mode: Option<Text>,
     pub bypass: Option<Text>,
+    pub bypass_rules: Vec<BypassRule>,
     pub on_proxy_down: Option<Text>,
     pub outbound: Option<Outbound>,
     pub inbound: Option<Inbound>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BypassRule {
+    #[serde(default)]
+    pub ports: Vec<Text>,
+    #[serde(default)]
+    pub programs: Vec<Text>,
+    #[serde(default)]
+    pub cgroups: Vec<Text>,
+    pub bypass: Text,
 }
 
 #[derive(Deserialize, Default)]

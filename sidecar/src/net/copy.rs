@@ -46,6 +46,12 @@ pub struct Meters<'a> {
     pub back: &'a AtomicU64,
 }
 
+/// Told of each read that was handed on, whichever way.
+pub trait Observer {
+    /// Once a message; cheap.
+    fn message(&self);
+}
+
 /// Told as a direction ends: its reader has seen the end, and everything was handed to its writer.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -56,7 +62,8 @@ pub struct Progress {
 }
 
 /// When bytes last moved.
-struct Activity {
+struct Activity<'a> {
+    observer: &'a (dyn Observer + Sync),
     start: Instant,
     /// Milliseconds since `start`: what an idle timeout needs, without a lock.
     last: AtomicU64,
@@ -86,13 +93,14 @@ pub async fn bidirectional(
     second: &TcpStream,
     meters: Meters<'_>,
     progress: &Progress,
+    observer: &(dyn Observer + Sync),
     idle: Duration,
 ) -> End {
-    let active = Activity::new();
+    let active = &Activity::new(observer);
     let (first_reset, second_reset) = (Reset::default(), Reset::default());
     let forth =
-        one_way((first, &first_reset), (second, &second_reset), meters.forth, &progress.forth, &active);
-    let back = one_way((second, &second_reset), (first, &first_reset), meters.back, &progress.back, &active);
+        one_way((first, &first_reset), (second, &second_reset), meters.forth, &progress.forth, active);
+    let back = one_way((second, &second_reset), (first, &first_reset), meters.back, &progress.back, active);
     let both = async {
         // A reader that failed has nothing more to give or take. A writer that failed may still have been answered:
         // what its other direction holds is delivered first.
@@ -139,9 +147,14 @@ pub async fn bidirectional(
     }
 }
 
-impl Activity {
-    fn new() -> Self {
-        Self { start: Instant::now(), last: AtomicU64::new(0) }
+impl<'a> Activity<'a> {
+    fn new(observer: &'a (dyn Observer + Sync)) -> Self {
+        Self { observer, start: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    fn message(&self) {
+        self.now();
+        self.observer.message();
     }
 
     fn now(&self) {
@@ -169,7 +182,7 @@ async fn one_way(
     (to, to_reset): (&TcpStream, &Reset),
     meter: &AtomicU64,
     done: &Notify,
-    active: &Activity,
+    active: &Activity<'_>,
 ) -> Result<(), Fault> {
     loop {
         from.readable().await.map_err(Fault::Read)?;
@@ -183,7 +196,7 @@ async fn one_way(
             to_reset.note(&fault);
             return Err(fault);
         }
-        active.now();
+        active.message();
         // One connection with endless bytes does not starve the others of its thread.
         consume_budget().await;
     }
@@ -218,7 +231,7 @@ async fn write_all(
     to: &TcpStream,
     mut bytes: &[u8],
     meter: &AtomicU64,
-    active: &Activity,
+    active: &Activity<'_>,
 ) -> Result<(), Fault> {
     while !bytes.is_empty() {
         to.writable().await.map_err(Fault::Write)?;

@@ -1,6 +1,7 @@
 //! A connection as users see it: the JSON contract, and what the access log and the tables are made of.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,14 @@ pub struct Snapshot {
     pub bypass_bytes_sent: u64,
     /// The part of `bytes_received` that did.
     pub bypass_bytes_received: u64,
+    /// Messages that went so, either way.
+    pub bypass_messages: u64,
+    /// Messages of an observed hop that went by TCP, either way, by reason; reasons without any are left out.
+    pub tcp_fallbacks: BTreeMap<Cow<'static, str>, u32>,
+    /// Where the program's hop is on the ladder of the bypass.
+    pub bypass: Standing,
+    /// Why.
+    pub bypass_reason: Option<String>,
     /// Smoothed round-trip time in microseconds.
     pub rtt_us: Option<u32>,
     /// Segments sent again.
@@ -91,6 +100,34 @@ pub enum BytePath {
     Bypass,
     /// Some this way, some that.
     Mixed,
+}
+
+impl BytePath {
+    /// Of what went, and what of it went from socket to socket.
+    pub fn of(bytes: u64, bypassed: u64) -> Self {
+        match bypassed {
+            0 => Self::Tcp,
+            _ if bypassed >= bytes => Self::Bypass,
+            _ => Self::Mixed,
+        }
+    }
+}
+
+/// Where a hop is on the ladder of the bypass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Standing {
+    /// It is not to be had, or not wanted.
+    Off,
+    /// The program has not shown enough yet.
+    #[default]
+    Observed,
+    /// Both ends are enrolled.
+    Earned,
+    /// The program uses its socket in a way that does not go together with it.
+    Lost,
+    /// The other end is not an armed program of this machine.
+    Remote,
 }
 
 /// The program whose connection it is.
@@ -162,6 +199,10 @@ pub(crate) mod tests {
             path: BytePath::Tcp,
             bypass_bytes_sent: 0,
             bypass_bytes_received: 0,
+            bypass_messages: 0,
+            tcp_fallbacks: BTreeMap::new(),
+            bypass: Standing::Observed,
+            bypass_reason: None,
             rtt_us: Some(85),
             retransmits: None,
             policy: Some("passthrough".into()),
@@ -175,7 +216,8 @@ pub(crate) mod tests {
             "id": 7, "instance": "run-1", "direction": "outbound", "pid": 42, "comm": "curl", "cgroup": null,
             "source": "10.0.0.1:40000", "originalDestination": "[2001:db8::1]:80", "upstream": null,
             "protocol": "tcp", "state": "connecting", "ageMs": 1500, "bytesSent": 78, "bytesReceived": 2048,
-            "path": "tcp", "bypassBytesSent": 0, "bypassBytesReceived": 0, "rttUs": 85, "retransmits": null,
+            "path": "tcp", "bypassBytesSent": 0, "bypassBytesReceived": 0,
+            "bypassMessages": 0, "tcpFallbacks": {}, "bypass": "observed", "bypassReason": null, "rttUs": 85, "retransmits": null,
             "policy": "passthrough", "closeReason": null,
         });
         assert_eq!(serde_json::to_value(sample(7)).unwrap(), json);
@@ -188,7 +230,7 @@ pub(crate) mod tests {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["event"], "open");
         assert_eq!(value["id"], 7);
-        assert_eq!(value.as_object().unwrap().len(), 22);
+        assert_eq!(value.as_object().unwrap().len(), 26);
         assert_eq!(serde_json::from_str::<ConnectionEvent>(&line).unwrap(), ConnectionEvent::Open(sample(7)));
         let missed = serde_json::to_string(&ConnectionEvent::Missed { missed: 3 }).unwrap();
         assert_eq!(missed, r#"{"event":"missed","missed":3}"#);

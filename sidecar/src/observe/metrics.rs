@@ -158,11 +158,11 @@ impl Collector for Connections {
         }
         let mut sent = counter(&mut encoder, "sidecar_tcp_sent_bytes", "Payload from the program")?;
         for (direction, of) in each {
-            count(&mut sent, &[("direction", direction.as_str()), ("path", "tcp")], of.bytes_sent)?;
+            by_path(&mut sent, direction, of.bytes_sent, of.bypass_sent)?;
         }
         let mut received = counter(&mut encoder, "sidecar_tcp_received_bytes", "Payload to the program")?;
         for (direction, of) in each {
-            count(&mut received, &[("direction", direction.as_str()), ("path", "tcp")], of.bytes_received)?;
+            by_path(&mut received, direction, of.bytes_received, of.bypass_received)?;
         }
         let unlisted = counter(
             &mut encoder,
@@ -191,6 +191,18 @@ fn by_reason(
             let labels = [("direction", direction.as_str()), ("reason", reason.as_str())];
             count(family, &labels, totals.of(direction).closed[reason as usize])?;
         }
+    }
+    Ok(())
+}
+
+fn by_path(
+    family: &mut MetricEncoder,
+    direction: Direction,
+    all: u64,
+    bypassed: u64,
+) -> Result<(), fmt::Error> {
+    for (path, bytes) in [("tcp", all.saturating_sub(bypassed)), ("bypass", bypassed)] {
+        count(family, &[("direction", direction.as_str()), ("path", path)], bytes)?;
     }
     Ok(())
 }

@@ -52,7 +52,10 @@ impl Kernel {
         let message = message.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(failed("sidecar_bypass"))?;
         let enrol: &mut SchedClassifier = self.program("sidecar_enrol")?;
         enrol.load().map_err(failed("load sidecar_enrol"))?;
-        let enrol = enrol.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?)).map_err(failed("sidecar_enrol"))?;
+        let enrol = enrol
+            .fd()
+            .and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?))
+            .map_err(failed("sidecar_enrol"))?;
         let sockets: SockHash<_, u64> = super::maps::taken(&mut self.ebpf, "SOCKETS")?;
         link::attach_to_map(message.as_fd(), sockets.fd().as_fd(), BPF_SK_MSG_VERDICT)
             .map_err(|error| BpfError::Bypass { reason: format!("attach sidecar_bypass: {error}") })?;
@@ -85,7 +88,8 @@ impl Kernel {
         &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
     {
         let program = self.ebpf.program_mut(name);
-        let program = program.ok_or_else(|| BpfError::Load { reason: format!("{name} is not in the object") })?;
+        let program =
+            program.ok_or_else(|| BpfError::Load { reason: format!("{name} is not in the object") })?;
         program.try_into().map_err(|error| BpfError::load(name, &error))
     }
 }
@@ -101,7 +105,12 @@ impl Bypass {
             ask: ask as u32,
             terms,
         };
-        const PACKET: usize = ETHERNET + if size_of::<Question>() > size_of::<Answer>() { size_of::<Question>() } else { size_of::<Answer>() };
+        const PACKET: usize = ETHERNET
+            + if size_of::<Question>() > size_of::<Answer>() {
+                size_of::<Question>()
+            } else {
+                size_of::<Answer>()
+            };
         let mut packet = [0u8; PACKET];
         // SAFETY: plain data, written within the packet; the write allows for any alignment.
         unsafe { packet.as_mut_ptr().add(ETHERNET).cast::<Question>().write_unaligned(question) };

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use sidecar_common::connection::{Event, EventKind, Record};
 use sidecar_common::{flow, settings};
 
+use crate::bypass::hop::State;
 use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst, UpstreamAddr};
 use crate::observe::connection::Program;
 
@@ -43,13 +44,15 @@ pub struct Probed {
     pub program: Option<Program>,
 }
 
-/// Payload that the proxy moved, in bytes.
+/// Payload that the proxy moved, in bytes, whichever path it took.
 #[derive(Default, Debug)]
 pub struct Counters {
     /// From the program to its peer.
     pub sent: AtomicU64,
     /// From the peer to the program.
     pub received: AtomicU64,
+    /// What of it went from socket to socket, and why the rest did not.
+    pub bypass: Arc<Mutex<State>>,
 }
 
 /// An event of the kernel half.
@@ -106,6 +109,13 @@ impl ProxyHalf {
     /// Bytes sent and received until now.
     pub(super) fn bytes(&self) -> (u64, u64) {
         (self.counters.sent.load(Ordering::Relaxed), self.counters.received.load(Ordering::Relaxed))
+    }
+}
+
+impl ProxyHalf {
+    /// Where its hop stands, as far as it was asked.
+    pub(super) fn bypass(&self) -> State {
+        self.counters.bypass.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -8,9 +8,12 @@
 //!   open the connection is, too: a program may be gone while its upstream still talks.
 //! - For [`PATIENCE`] after its close an id is remembered, so that late events of the kernel do not open it again.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use sidecar_common::bypass::{Counts, Fallback};
 
 use super::half::{KernelHalf, Opening, Probed, ProxyHalf};
 use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst};
@@ -264,6 +267,8 @@ impl Entry {
             .map(ProxyHalf::bytes)
             .or(kernel.map(|half| (half.bytes_sent, half.bytes_received)))
             .unwrap_or_default();
+        let bypass = proxy.map(ProxyHalf::bypass).unwrap_or_default();
+        let (sent, received) = (bypass.to_proxy, bypass.to_program);
         let age = now.saturating_duration_since(self.since).as_millis();
         Snapshot {
             id: self.facts.id.0,
@@ -280,9 +285,13 @@ impl Entry {
             age_ms: u64::try_from(age).unwrap_or(u64::MAX),
             bytes_sent,
             bytes_received,
-            path: BytePath::Tcp,
-            bypass_bytes_sent: 0,
-            bypass_bytes_received: 0,
+            path: BytePath::of(bytes_sent + bytes_received, sent.bytes + received.bytes),
+            bypass_bytes_sent: sent.bytes,
+            bypass_bytes_received: received.bytes,
+            bypass_messages: sent.messages + received.messages,
+            tcp_fallbacks: fallbacks(&sent, &received),
+            bypass: bypass.standing,
+            bypass_reason: bypass.reason.map(Cow::into_owned),
             rtt_us: probed.rtt_us.or(kernel.and_then(|half| half.rtt_us)),
             retransmits: probed.retransmits.or(kernel.map(|half| half.retransmits)),
             policy: proxy.and_then(|half| half.policy.get()).map(ToString::to_string),
@@ -306,6 +315,15 @@ impl Entry {
             _ => State::Open,
         }
     }
+}
+
+/// Reasons by name, in the order of the names.
+fn fallbacks(sent: &Counts, received: &Counts) -> BTreeMap<Cow<'static, str>, u32> {
+    let by_reason = Fallback::ALL.map(|(reason, name)| {
+        let index = reason as usize;
+        (name, sent.fallbacks[index].saturating_add(received.fallbacks[index]))
+    });
+    by_reason.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.into(), count)).collect()
 }
 
 #[cfg(test)]

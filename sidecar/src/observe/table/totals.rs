@@ -24,6 +24,10 @@ pub struct DirectionTotals {
     pub bytes_sent: u64,
     /// Payload to the program, in bytes.
     pub bytes_received: u64,
+    /// The part of `bytes_sent` that went from socket to socket.
+    pub bypass_sent: u64,
+    /// The part of `bytes_received` that did.
+    pub bypass_received: u64,
 }
 
 impl Totals {
@@ -47,6 +51,9 @@ impl Totals {
         let totals = self.of_mut(half.opening.direction);
         totals.bytes_sent += sent;
         totals.bytes_received += received;
+        let bypass = half.bypass();
+        totals.bypass_sent += bypass.to_proxy.bytes;
+        totals.bypass_received += bypass.to_program.bytes;
     }
 }
 

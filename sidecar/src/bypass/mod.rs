@@ -1,0 +1,97 @@
+//! The ladder of the bypass: which connections may skip the TCP stack, and what their programs have shown.
+//!
+//! A hop between the proxy and a program on this machine is first only observed. Once it has carried some messages, the
+//! kernel half is asked how the program uses its socket; when nothing speaks against it, both ends are enrolled. A
+//! program that was once seen to read in a way that enrolled sockets do not serve is not tried again.
+
+pub mod hop;
+mod standings;
+
+use sidecar_common::bypass::term;
+
+use self::standings::{ProgramKey, Standings};
+use crate::bpf::bypass::Bypass as Kernel;
+use crate::config::{Bypass, BypassRule};
+use crate::observe::connection::Program;
+
+/// Decides for all hops of an instance.
+pub struct Ladder {
+    kernel: Kernel,
+    level: Bypass,
+    rules: Vec<BypassRule>,
+    standings: Standings,
+}
+
+impl Ladder {
+    /// `level` holds where no rule does.
+    pub fn new(kernel: Kernel, level: Bypass, rules: Vec<BypassRule>) -> Self {
+        Self { kernel, level, rules, standings: Standings::default() }
+    }
+
+    /// The level for a hop: that of the first rule that names it.
+    fn level(&self, port: u16, program: Option<&Program>) -> Bypass {
+        let rule = self.rules.iter().find(|rule| rule.matches(port, program));
+        rule.map_or(self.level, |rule| rule.bypass)
+    }
+}
+
+/// The terms on which a hop is enrolled; `None`: it is not.
+fn terms(level: Bypass) -> Option<u32> {
+    match level {
+        Bypass::Off => None,
+        Bypass::ToProxy => Some(0),
+        Bypass::Full => Some(term::BOTH_WAYS),
+        // What a program without an event loop does next cannot be told from what it did.
+        Bypass::Auto => Some(term::BOTH_WAYS | term::EPOLL),
+    }
+}
+
+impl BypassRule {
+    /// True when the rule names this port and program. A list that is empty names all.
+    fn matches(&self, port: u16, program: Option<&Program>) -> bool {
+        let any_of = |list: &[String], name: Option<&str>| {
+            list.is_empty() || name.is_some_and(|name| list.iter().any(|one| one == name))
+        };
+        (self.ports.is_empty() || self.ports.contains(&port))
+            && any_of(&self.programs, program.map(|program| program.comm.as_str()))
+            && any_of(&self.cgroups, program.and_then(|program| program.cgroup.as_deref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(comm: &str, cgroup: &str) -> Program {
+        Program { pid: 1, comm: comm.into(), cgroup: Some(cgroup.into()) }
+    }
+
+    fn rule(ports: &[u16], programs: &[&str], cgroups: &[&str]) -> BypassRule {
+        let strings = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        BypassRule {
+            ports: ports.to_vec(),
+            programs: strings(programs),
+            cgroups: strings(cgroups),
+            bypass: Bypass::Off,
+        }
+    }
+
+    #[test]
+    fn a_rule_names_what_all_its_lists_hold() {
+        let redis = program("redis-server", "/pod/redis");
+        assert!(rule(&[], &[], &[]).matches(1, None));
+        assert!(rule(&[6379], &["redis-server"], &["/pod/redis"]).matches(6379, Some(&redis)));
+        assert!(!rule(&[6379], &["java"], &[]).matches(6379, Some(&redis)));
+        assert!(!rule(&[80], &["redis-server"], &[]).matches(6379, Some(&redis)));
+        assert!(!rule(&[], &[], &["/pod"]).matches(6379, Some(&redis)));
+        assert!(!rule(&[], &["java"], &[]).matches(6379, None), "a program that is not known is not named");
+    }
+
+    #[test]
+    fn only_auto_asks_for_an_event_loop() {
+        assert_eq!(terms(Bypass::Off), None);
+        assert_eq!(terms(Bypass::ToProxy), Some(0));
+        assert_eq!(terms(Bypass::Full), Some(term::BOTH_WAYS));
+        assert_eq!(terms(Bypass::Auto), Some(term::BOTH_WAYS | term::EPOLL));
+    }
+}
