@@ -71,9 +71,10 @@ pub struct Peer {
     pub received: Counts,
     /// Bits of [`end`].
     pub flags: u32,
-    /// Not 0: its program has spliced from it (splice(2)), which sees nothing of what is redirected.
+    /// Not 0: the program's end was spliced from (splice(2)), which sees nothing of what is redirected. The same at both
+    /// ends.
     pub spliced: u32,
-    /// Not 0: it was seen in blocking mode.
+    /// Not 0: the program's end was seen in blocking mode. Kept at the proxy's end.
     pub blocking: u32,
     /// Zero.
     pub reserved: u32,

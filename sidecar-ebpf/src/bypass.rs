@@ -11,7 +11,7 @@ use aya_ebpf::programs::SkMsgContext;
 use sidecar_common::bypass::{Counts, Fallback, Peer, end};
 use sidecar_common::stats::Stat;
 
-use crate::layout::Socket;
+use crate::layout::{File, Own, Socket};
 use crate::maps::{PEERS, SOCKETS, count, count_by};
 use crate::sock::tcp;
 
@@ -28,17 +28,14 @@ pub fn redirect(ctx: &SkMsgContext) {
     if own.is_null() {
         return;
     }
-    let own = Socket(own as u64);
-    let Some(cookie) = own.cookie() else { return };
-    let Some(entry) = PEERS.get_ptr_mut(cookie) else { return };
+    let own = Own::new(own.cast());
+    let Some(entry) = PEERS.get_ptr_mut(own.cookie()) else { return };
     // SAFETY: see `maps`; this socket is locked, and alone writes to `sent`.
     let entry = unsafe { &mut *entry };
     let size = ctx.size();
     let fallback = match unfit(own, entry, size) {
         Some(fallback) => fallback,
-        None if SOCKETS.redirect_msg(ctx, entry.cookie, u64::from(BPF_F_INGRESS))
-            == sk_action::SK_PASS.into() =>
-        {
+        None if SOCKETS.redirect_msg(ctx, entry.cookie, u64::from(BPF_F_INGRESS)) == sk_action::SK_PASS.into() => {
             entry.sent.messages += 1;
             entry.sent.bytes += u64::from(size);
             count(Stat::RedirectedMessages);
@@ -55,23 +52,24 @@ pub fn redirect(ctx: &SkMsgContext) {
 
 /// Why this message may not be redirected.
 #[inline(always)]
-fn unfit(own: Socket, entry: &mut Peer, size: u32) -> Option<Fallback> {
+fn unfit(own: Own, entry: &mut Peer, size: u32) -> Option<Fallback> {
     if entry.flags & end::REDIRECT == 0 {
         return Some(Fallback::Off);
     }
-    let Some((acknowledged, next)) = own.all_acknowledged() else { return Some(Fallback::Gone) };
-    if !acknowledged {
-        return Some(Fallback::Unacknowledged);
-    }
+    let Some(next) = own.acknowledged_until() else { return Some(Fallback::Unacknowledged) };
     let peer = Socket(entry.address);
-    if peer.cookie() != Some(entry.cookie) || !takes_bytes(peer) {
+    if peer.cookie() != Some(entry.cookie) || !is_open(peer) {
         return Some(Fallback::Gone);
     }
-    if entry.flags & end::PROXY != 0 && !may_be_read(peer, entry) {
-        return Some(Fallback::Reader);
-    }
-    // kTLS would hand over plain text, or take it for such; and a writer without copies waits for its acknowledgement.
-    if own.has_ulp() != Some(false) || peer.has_ulp() != Some(false) || own.is_zerocopy() != Some(false) {
+    // TCP would answer what comes after close() with a reset.
+    let Some(file) = peer.file() else { return Some(Fallback::Gone) };
+    let served = if entry.flags & end::PROXY != 0 {
+        to_program(peer, file, entry)
+    } else {
+        // A writer without copies waits for the acknowledgement.
+        !own.has_ulp() && !own.is_zerocopy()
+    };
+    if !served {
         return Some(Fallback::Reader);
     }
     if peer.all_read_until(next) != Some(true) {
@@ -80,23 +78,22 @@ fn unfit(own: Socket, entry: &mut Peer, size: u32) -> Option<Fallback> {
     (peer.has_room_for(size) != Some(true)).then_some(Fallback::Full)
 }
 
-/// Its program can still read: TCP would answer what comes after close() with a reset.
 #[inline(always)]
-fn takes_bytes(peer: Socket) -> bool {
+fn is_open(peer: Socket) -> bool {
     let state = peer.state().map_or(tcp::CLOSE, u32::from);
-    matches!(state, tcp::ESTABLISHED | tcp::FIN_WAIT1 | tcp::FIN_WAIT2) && peer.file().is_some()
+    matches!(state, tcp::ESTABLISHED | tcp::FIN_WAIT1 | tcp::FIN_WAIT2)
 }
 
-/// The program at the other end reads in a way that sees redirected bytes.
+/// The program at the other end reads in a way that sees redirected bytes. kTLS would take them for plain text.
 #[inline(always)]
-fn may_be_read(peer: Socket, entry: &mut Peer) -> bool {
-    let nonblocking = peer.file().is_some_and(|file| file.is_nonblocking());
-    if !nonblocking {
+fn to_program(peer: Socket, file: File, entry: &mut Peer) -> bool {
+    if !file.is_nonblocking() {
         entry.blocking = 1;
     }
-    // SAFETY: see `maps`.
-    let spliced = matches!(unsafe { PEERS.get(entry.cookie) }, Some(other) if other.spliced != 0);
-    nonblocking && !spliced && entry.blocking == 0 && peer.waits_for_more() == Some(false)
+    entry.blocking == 0
+        && entry.spliced == 0
+        && peer.waits_for_more() == Some(false)
+        && peer.has_ulp() == Some(false)
 }
 
 #[inline(always)]

@@ -47,6 +47,11 @@ macro_rules! offset {
 #[derive(Clone, Copy)]
 pub struct Socket(pub u64);
 
+/// The socket that a program was called for: the verifier knows it, and lets it be read without asking for each byte
+/// whether it is there.
+#[derive(Clone, Copy)]
+pub struct Own(*const u8);
+
 /// A `struct file` behind a socket.
 #[derive(Clone, Copy)]
 pub struct File(u64);
@@ -62,14 +67,6 @@ impl Socket {
     #[inline(always)]
     pub fn state(self) -> Option<u8> {
         read(self.0, offset!(sock_state))
-    }
-
-    /// True when no byte that was written is still to be acknowledged, with the sequence number that comes next.
-    #[inline(always)]
-    pub fn all_acknowledged(self) -> Option<(bool, u32)> {
-        let written: u32 = read(self.0, offset!(tcp_write_seq))?;
-        let acknowledged: u32 = read(self.0, offset!(tcp_snd_una))?;
-        Some((written == acknowledged, written))
     }
 
     /// True when its program has read all that TCP received, and what comes next has this number.
@@ -118,6 +115,46 @@ impl Socket {
         }
         let file: u64 = read(socket, offset!(socket_file))?;
         (file != 0).then_some(File(file))
+    }
+}
+
+impl Own {
+    /// Of the helper `bpf_skc_to_tcp_sock`, not null.
+    #[inline(always)]
+    pub fn new(socket: *const u8) -> Self {
+        Self(socket)
+    }
+
+    /// Its cookie; 0: it has none.
+    #[inline(always)]
+    pub fn cookie(self) -> u64 {
+        self.load(offset!(sock_cookie))
+    }
+
+    /// The sequence number that comes next, when no byte that was written is still to be acknowledged.
+    #[inline(always)]
+    pub fn acknowledged_until(self) -> Option<u32> {
+        let written: u32 = self.load(offset!(tcp_write_seq));
+        let acknowledged: u32 = self.load(offset!(tcp_snd_una));
+        (written == acknowledged).then_some(written)
+    }
+
+    /// True when an upper-layer protocol such as kTLS sits on it.
+    #[inline(always)]
+    pub fn has_ulp(self) -> bool {
+        self.load::<u64>(offset!(csk_ulp_ops)) != 0
+    }
+
+    /// True when its program may write without copying, and waits to hear when that is done.
+    #[inline(always)]
+    pub fn is_zerocopy(self) -> bool {
+        self.load::<u64>(offset!(sock_flags)) >> (offset!(zerocopy_bit) & 63) & 1 != 0
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(self, offset: u32) -> T {
+        // SAFETY: the verifier checks each load against the kernel's own type. Volatile keeps its width.
+        unsafe { core::ptr::read_volatile(self.0.add(offset as usize).cast::<T>()) }
     }
 }
 

@@ -109,8 +109,9 @@ fn sidecar_splice(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Lets all that comes by TCP pass to the queue of redirected bytes, where the kernel looks for it: see
-/// `sidecar/src/bpf/bypass`.
+/// Lets what comes by TCP to an enrolled socket pass, to the queue that redirected bytes are in. In two queues, a read
+/// would stop at the end of the first, and ioctl(FIONREAD) would count one of them alone: programs would take a part
+/// for the whole, or wait for ever.
 #[stream_verdict]
 fn sidecar_gather(_ctx: SkBuffContext) -> u32 {
     sk_action::SK_PASS

@@ -20,8 +20,15 @@ pub fn seen(ctx: &TracePointContext) {
     let task = unsafe { bpf_get_current_task() };
     let Some(socket) = File::of(task, fd as u32).and_then(File::socket) else { return };
     let Some(cookie) = socket.cookie() else { return };
-    if let Some(entry) = PEERS.get_ptr_mut(cookie) {
-        // SAFETY: see `maps`; one aligned store.
-        unsafe { (*entry).spliced = 1 };
+    let Some(entry) = PEERS.get_ptr_mut(cookie) else { return };
+    // SAFETY: see `maps`; aligned stores.
+    let other = unsafe {
+        (*entry).spliced = 1;
+        (*entry).cookie
+    };
+    // Whoever sends to it looks at its own entry.
+    if let Some(other) = PEERS.get_ptr_mut(other) {
+        // SAFETY: as above.
+        unsafe { (*other).spliced = 1 };
     }
 }

@@ -4,12 +4,13 @@
 //! serves all its connections, so that an idle connection costs no buffer at all.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Read};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::coop::consume_budget;
@@ -216,15 +217,29 @@ async fn one_way(
 /// One read, and as much of it written as the receiver takes.
 fn step(from: &TcpStream, to: &TcpStream, meter: &AtomicU64) -> Result<Step, Fault> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let read = match from.try_read(scratch) {
-            Ok(0) => return Ok(Step::End),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Again),
-            Err(error) => return Err(Fault::Read(error)),
-        };
+        let Some(read) = read_some(from, scratch).map_err(Fault::Read)? else { return Ok(Step::Again) };
+        if read == 0 {
+            return Ok(Step::End);
+        }
         let written = write_some(to, &scratch[..read], meter)?;
         Ok(if written == read { Step::Again } else { Step::Left(scratch[written..read].to_vec()) })
     })
+}
+
+/// `None`: nothing is there. A read that does not fill the buffer has taken all, and spares the one that would say so
+/// (epoll(7), question 9).
+fn read_some(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let mut read = None;
+    let result = from.try_io(Interest::READABLE, || {
+        let taken = (&*SockRef::from(from)).read(buffer)?;
+        read = Some(taken);
+        // tokio then waits for the next event.
+        if taken > 0 && taken < buffer.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(read),
+    }
 }
 
 async fn write_all(

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{MapData, SockHash};
-use aya::programs::{SchedClassifier, SkMsg, SkSkb, TracePoint};
+use aya::programs::{Program, ProgramError};
 use sidecar_common::bypass::{Answer, Ask, ETHERNET, Question, seen};
 use sidecar_common::flow::NetnsCookie;
 
@@ -22,10 +22,10 @@ const BPF_SK_MSG_VERDICT: u32 = 7;
 pub struct Bypass {
     enrol: OwnedFd,
     netns: NetnsCookie,
-    /// Keeps the program attached to the map; a socket that is enrolled keeps its own hold on it.
-    sockets: SockHash<MapData, u64>,
-    /// See splice(2).
-    _tracepoints: Vec<OwnedFd>,
+    /// Keeps the programs attached to the map; a socket that is enrolled keeps its own hold on them, and they on the map.
+    _sockets: SockHash<MapData, u64>,
+    /// Sees splice(2).
+    _tracepoint: OwnedFd,
 }
 
 /// A hop between the proxy and a program, by the proxy's socket.
@@ -45,52 +45,40 @@ impl Kernel {
         if let Some(reason) = &self.no_bypass {
             return Err(BpfError::Bypass { reason: reason.clone() });
         }
-        let failed = |operation: &'static str| move |error| BpfError::load(operation, &error);
-        let tracepoints = vec![self.at_system_call("sidecar_splice", "sys_enter_splice")?];
-        let message: &mut SkMsg = self.program("sidecar_bypass")?;
-        message.load().map_err(failed("load sidecar_bypass"))?;
-        let message = message.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(failed("sidecar_bypass"))?;
-        let enrol: &mut SchedClassifier = self.program("sidecar_enrol")?;
-        enrol.load().map_err(failed("load sidecar_enrol"))?;
-        let enrol = enrol
-            .fd()
-            .and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?))
-            .map_err(failed("sidecar_enrol"))?;
+        let tracepoint = self.at_system_call("sidecar_splice", "sys_enter_splice")?;
+        let message = self.loaded("sidecar_bypass")?;
+        let gather = self.loaded("sidecar_gather")?;
+        let enrol = self.loaded("sidecar_enrol")?;
         let sockets: SockHash<_, u64> = super::maps::taken(&mut self.ebpf, "SOCKETS")?;
-        link::attach_to_map(message.as_fd(), sockets.fd().as_fd(), BPF_SK_MSG_VERDICT)
-            .map_err(|error| BpfError::Bypass { reason: format!("attach sidecar_bypass: {error}") })?;
+        for (program, kind) in [(&message, BPF_SK_MSG_VERDICT), (&gather, BPF_SK_SKB_STREAM_VERDICT)] {
+            link::attach_to_map(program.as_fd(), sockets.fd().as_fd(), kind)
+                .map_err(|error| BpfError::Bypass { reason: format!("attach to SOCKETS: {error}") })?;
+        }
         let netns = if self.features.netns_cookie { netns } else { 0 };
-        Ok(Bypass { enrol, netns, sockets, _tracepoints: tracepoints })
-    }
-
-    /// Has the kernel keep what comes by TCP to an enrolled socket in one queue with what is redirected. Some kernels
-    /// (929e30f93125: from 6.6.128, 6.12.75, 6.18.14 and 6.19 until 04af4efde58a) answer ioctl(FIONREAD) from that queue
-    /// alone: programs that size their reads by it would take a part for the whole, or wait for ever.
-    pub fn gather(&mut self, bypass: &mut Bypass) -> Result<(), BpfError> {
-        let name = "sidecar_gather";
-        let verdict: &mut SkSkb = self.program(name)?;
-        verdict.load().map_err(|error| BpfError::load("load sidecar_gather", &error))?;
-        let verdict = verdict.fd().map_err(|error| BpfError::load(name, &error))?;
-        link::attach_to_map(verdict.as_fd(), bypass.sockets.fd().as_fd(), BPF_SK_SKB_STREAM_VERDICT)
-            .map_err(|error| BpfError::Bypass { reason: format!("attach {name}: {error}") })
+        Ok(Bypass { enrol, netns, _sockets: sockets, _tracepoint: tracepoint })
     }
 
     fn at_system_call(&mut self, name: &'static str, event: &str) -> Result<OwnedFd, BpfError> {
-        let program: &mut TracePoint = self.program(name)?;
-        program.load().map_err(|error| BpfError::load(&format!("load {name}"), &error))?;
-        let program = program.fd().map_err(|error| BpfError::load(name, &error))?;
+        let program = self.loaded(name)?;
         tracepoint::attach(program.as_fd(), "syscalls", event)
             .map_err(|error| BpfError::Bypass { reason: format!("attach {name} to {event}: {error}") })
     }
 
-    fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, BpfError>
-    where
-        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-    {
+    fn loaded(&mut self, name: &'static str) -> Result<OwnedFd, BpfError> {
+        let failed = |error: ProgramError| BpfError::load(&format!("load {name}"), &error);
         let program = self.ebpf.program_mut(name);
         let program =
             program.ok_or_else(|| BpfError::Load { reason: format!("{name} is not in the object") })?;
-        program.try_into().map_err(|error| BpfError::load(name, &error))
+        match program {
+            Program::SkMsg(program) => program.load(),
+            Program::SkSkb(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            Program::TracePoint(program) => program.load(),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }
+        .map_err(failed)?;
+        let fd = program.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?));
+        fd.map_err(failed)
     }
 }
 

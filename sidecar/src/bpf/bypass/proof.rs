@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 
 use nix::fcntl::{SpliceFFlags, splice};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use sidecar_common::bypass::{Ask, Fallback, seen, term};
+use sidecar_common::bypass::{Ask, Counts, Fallback, seen, term};
 use sidecar_common::flow::NetnsCookie;
 use socket2::SockRef;
 
@@ -29,10 +29,11 @@ pub struct Trial {
 type Try = fn(&Pairs<'_>) -> Result<String, String>;
 
 /// What is tried, in order.
-const TRIALS: [(&str, Try); 10] = [
+const TRIALS: [(&str, Try); 11] = [
     ("ordering", ordering),
     ("end of file", end_of_file),
-    (FIONREAD, fionread),
+    ("FIONREAD", fionread),
+    ("one queue", one_queue),
     ("epoll level", epoll_level),
     ("epoll edge", epoll_edge),
     ("blocking read", blocking_read),
@@ -41,8 +42,6 @@ const TRIALS: [(&str, Try); 10] = [
     ("slow reader", slow_reader),
     ("close races", close_races),
 ];
-/// The trial whose failure can be repaired.
-const FIONREAD: &str = "FIONREAD";
 /// Larger than a receive buffer, so that the path switches.
 const BURST: usize = 256 * 1024;
 /// No receive buffer and TCP window of a socket that nobody tuned is larger (net.ipv4.tcp_rmem, tcp_wmem).
@@ -57,17 +56,16 @@ pub struct Proven {
     pub trials: Vec<Trial>,
 }
 
-/// Loads the bypass and tries everything over loopback, in a fraction of a second; repairs what can be. This process's
+/// Loads the bypass and tries everything over loopback, in a fraction of a second. This process's
 /// sockets must be armed as the proxy's, by its cgroup, or by `mark` (else 0).
 pub fn prove(kernel: &mut Kernel, netns: NetnsCookie, mark: u32) -> Result<Proven, BpfError> {
-    let mut bypass = kernel.bypass(netns)?;
-    let try_all = |bypass: &Bypass| TRIALS.map(|trial| run(trial, bypass, mark)).to_vec();
-    let mut trials = try_all(&bypass);
-    let misread = |trial: &Trial| trial.name == FIONREAD && trial.outcome.is_err();
-    if trials.iter().any(misread) {
-        kernel.gather(&mut bypass)?;
-        trials = try_all(&bypass);
-    }
+    let bypass = kernel.bypass(netns)?;
+    let pairs = Pairs::new(&bypass, mark).map_err(|error| format!("listen on loopback: {error}"));
+    let one = |(name, attempt): (&'static str, Try)| Trial {
+        name,
+        outcome: pairs.as_ref().map_err(Clone::clone).and_then(attempt),
+    };
+    let trials = TRIALS.map(one).into();
     Ok(Proven { bypass, trials })
 }
 
@@ -79,11 +77,6 @@ impl Proven {
         let doubts: Vec<_> = self.trials.iter().filter_map(failed).collect();
         (!doubts.is_empty()).then(|| doubts.join("; "))
     }
-}
-
-fn run((name, attempt): (&'static str, Try), bypass: &Bypass, mark: u32) -> Trial {
-    let pairs = Pairs::new(bypass, mark).map_err(|error| format!("listen on loopback: {error}"));
-    Trial { name, outcome: pairs.and_then(|pairs| attempt(&pairs)) }
 }
 
 /// Bursts that the reader takes late, so that the path switches back and forth.
@@ -135,6 +128,26 @@ fn fionread(pairs: &Pairs<'_>) -> Result<String, String> {
         }
     }
     Ok("counts what waits, whichever way it came".to_owned())
+}
+
+/// A read that does not fill its buffer has taken all there was: programs with edge-triggered epoll count on it.
+fn one_queue(pairs: &Pairs<'_>) -> Result<String, String> {
+    let pair = pairs.enrolled()?;
+    let mut sent = Stamp::default();
+    let by_tcp = |counts: Counts| counts.fallbacks[Fallback::Full as usize] > 0;
+    while !by_tcp(pairs.ask(Ask::Count, &pair, 0)?.to_program) {
+        if write_some(&pair.proxy, &mut sent, 8 * 1024).map_err(|error| error.to_string())? == 0 {
+            return Err("the receiver's buffer has no bound".to_owned());
+        }
+    }
+    acknowledged(&pair)?;
+    let mut buffer = vec![0; 4 * BURST];
+    let read = (&pair.program).read(&mut buffer).map_err(|error| error.to_string())?;
+    if read as u64 != sent.position() {
+        return Err(format!("a read takes {read} of {} bytes that wait", sent.position()));
+    }
+    Stamp::default().expect(&buffer[..read])?;
+    Ok("a read takes what came either way".to_owned())
 }
 
 fn epoll_level(pairs: &Pairs<'_>) -> Result<String, String> {
