@@ -4,6 +4,7 @@
     reason = "a build tool reads the environment and polls the processes it starts"
 )]
 
+mod bench;
 mod build;
 mod demo;
 mod kernels;
@@ -59,6 +60,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Measure every way of interception, interleaved in one run; results go to target/bench.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments of the benchmark: --quick, --peers, --rounds N, --only CASE...
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Check formatting, lints, dependencies and house rules.
     Lint,
 }
@@ -89,6 +97,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Run { seconds, args } => run::run(seconds, &args),
         Command::Test { kernels: true, args } => kernels::run(&args),
         Command::Test { kernels: false, args } => test::run(&args),
+        Command::Bench { args } => bench::run(&args),
         Command::Lint => lint::run(),
     }
 }

@@ -86,7 +86,7 @@ pub(crate) fn tests() -> Result<()> {
 }
 
 /// An Envoy in an environment of its own, below `target/tools`.
-fn envoy() -> Result<()> {
+pub(crate) fn envoy() -> Result<()> {
     let place = toolchain::tools(workspace()).join("envoy");
     if place.join("installed").exists() {
         return Ok(());

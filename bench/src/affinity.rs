@@ -1,0 +1,81 @@
+//! On which processors processes run.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::case::Pinning;
+
+/// The processors that this process may use, in order.
+pub(crate) fn available() -> Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0)).context("sched_getaffinity")?;
+    Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect())
+}
+
+/// Runs this process, which has but one thread yet, on `cpu` alone.
+pub(crate) fn pin_this_process(cpu: usize) -> Result<()> {
+    Ok(sched_setaffinity(Pid::from_raw(0), &set(&[cpu])?)?)
+}
+
+/// Lets every thread of `pid` run on `cpus`.
+pub(crate) fn allow(pid: u32, cpus: &[usize]) -> Result<()> {
+    let set = set(cpus)?;
+    for entry in fs::read_dir(format!("/proc/{pid}/task")).context("a proxy has ended")? {
+        let thread = entry?.file_name().to_string_lossy().parse()?;
+        match sched_setaffinity(Pid::from_raw(thread), &set) {
+            // A thread may end at any time.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(error).with_context(|| format!("pin thread {thread}")),
+        }
+    }
+    Ok(())
+}
+
+/// The processor of the client, and that of server and proxy; None is any.
+pub(crate) fn places(pinning: Pinning, available: &[usize]) -> Option<[Option<usize>; 2]> {
+    match (pinning, available) {
+        (Pinning::Free, _) => Some([None, None]),
+        (Pinning::One, [first, ..]) => Some([Some(*first); 2]),
+        (Pinning::Apart, [first, second, ..]) => Some([Some(*second), Some(*first)]),
+        _ => None,
+    }
+}
+
+fn set(cpus: &[usize]) -> Result<CpuSet> {
+    let mut set = CpuSet::new();
+    cpus.iter().try_for_each(|&cpu| set.set(cpu))?;
+    Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_processor_cannot_keep_the_client_apart() {
+        assert_eq!(places(Pinning::Apart, &[3]), None);
+        assert_eq!(places(Pinning::Apart, &[3, 5]), Some([Some(5), Some(3)]));
+        assert_eq!(places(Pinning::One, &[3]), Some([Some(3), Some(3)]));
+    }
+
+    #[test]
+    fn threads_are_moved_and_moved_back() {
+        let all = available().unwrap();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (ask, asked) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            ready.send(()).unwrap();
+            asked.recv().unwrap();
+            available().unwrap()
+        });
+        is_ready.recv().unwrap();
+        allow(std::process::id(), &all[..1]).unwrap();
+        ask.send(()).unwrap();
+        assert_eq!(thread.join().unwrap(), all[..1]);
+        allow(std::process::id(), &all).unwrap();
+        assert_eq!(available().unwrap(), all);
+    }
+}

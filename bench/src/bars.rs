@@ -1,0 +1,117 @@
+//! What the project wants of itself: ratios within one run.
+
+use serde::Serialize;
+
+use crate::case::{Case, Direction, LARGE, Pinning, SMALL};
+use crate::metric::Metric;
+use crate::mode::Mode;
+use crate::results::Results;
+use crate::stats::{Series, Spread, added_ratio, ratio};
+
+/// A ratio and what it should be.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Bar {
+    pub(crate) what: String,
+    pub(crate) bound: Bound,
+    /// None when the run did not measure it.
+    pub(crate) seen: Option<Spread>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bar {
+    /// Whether the median is within the bound.
+    pub(crate) fn is_met(&self) -> Option<bool> {
+        self.seen.map(|seen| match self.bound {
+            Bound::AtMost(limit) => seen.median <= limit,
+            Bound::AtLeast(limit) => seen.median >= limit,
+        })
+    }
+}
+
+/// All bars.
+pub(crate) fn bars(results: &Results) -> Vec<Bar> {
+    use Bound::{AtLeast, AtMost};
+    use Mode::{Ebpf, EbpfFull as Full, EnvoyIptables as Envoy, Iptables};
+    use Pinning::{Apart, Free, One};
+
+    let mut bars = Vec::new();
+    let mut bar = |what: String, bound, series: Series| {
+        bars.push(Bar { what, bound, seen: Spread::of(&series) });
+    };
+    let added = |case, a, b| results.added(case, Metric::P50, a, b);
+    for (pinning, limit) in [(One, 0.45), (Apart, 0.40)] {
+        let case = Case::ping_pong(SMALL, 1, pinning);
+        bar(format!("{case}: added p50, {Full} to {Iptables}"), AtMost(limit), added(case, Full, Iptables));
+    }
+    for (size, limit) in [(SMALL, 1.7), (LARGE, 1.6)] {
+        let case = Case::ping_pong(size, 16, Free);
+        let series = results.ratio(case, Metric::Rate, Full, Iptables);
+        bar(format!("{case}: rate, {Full} to {Iptables}"), AtLeast(limit), series);
+    }
+    for direction in [Direction::Up, Direction::Down] {
+        let case = Case::bulk(direction, Free);
+        for (mode, limit) in [(Iptables, 1.0), (Full, 1.3)] {
+            let series = results.ratio(case, Metric::Throughput, mode, Envoy);
+            bar(format!("{case}: {mode} to {Envoy}"), AtLeast(limit), series);
+        }
+    }
+    let case = Case::connect(Free);
+    for (mode, other, limit) in [(Ebpf, Iptables, 1.05), (Full, Iptables, 0.95), (Full, Envoy, 1.2)] {
+        let series = results.ratio(case, Metric::Rate, mode, other);
+        bar(format!("{case}: rate, {mode} to {other}"), AtLeast(limit), series);
+    }
+    for pinning in [One, Apart] {
+        let case = Case::ping_pong(SMALL, 1, pinning);
+        bar(format!("{case}: added p50, {Full} to {Envoy}"), AtMost(0.4), added(case, Full, Envoy));
+    }
+    let case = Case::ping_pong(SMALL, 16, Free);
+    for (whose, metric) in
+        [("the machine", Metric::MachineCpuPerMillion), ("the processes", Metric::ProcessCpuPerMillion)]
+    {
+        let series = results.ratio(case, metric, Full, Envoy);
+        bar(format!("{case}: CPU of {whose} for a message, {Full} to {Envoy}"), AtMost(0.7), series);
+    }
+    for (what, metric) in [("idle", Metric::ResidentIdle), ("with 1000 connections", Metric::Resident)] {
+        let series = results.ratio(Case::hold(), metric, Full, Envoy);
+        bar(format!("resident memory {what}, {Full} to {Envoy}"), AtMost(0.15), series);
+    }
+    bars
+}
+
+// === impl Results ===
+
+impl Results {
+    fn ratio(&self, case: Case, metric: Metric, a: Mode, b: Mode) -> Series {
+        let of = |mode| self.of(case).map(|measured| measured.series(mode, metric)).unwrap_or_default();
+        ratio(&of(a), &of(b))
+    }
+
+    fn added(&self, case: Case, metric: Metric, a: Mode, b: Mode) -> Series {
+        let of = |mode| self.of(case).map(|measured| measured.series(mode, metric)).unwrap_or_default();
+        added_ratio(&of(a), &of(b), &of(Mode::Direct))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bar(bound: Bound, median: Option<f64>) -> Option<bool> {
+        let seen = median.map(|median| Spread { median, min: 0.0, max: 9.0 });
+        Bar { what: String::new(), bound, seen }.is_met()
+    }
+
+    #[test]
+    fn the_median_decides() {
+        assert_eq!(bar(Bound::AtMost(0.45), Some(0.45)), Some(true));
+        assert_eq!(bar(Bound::AtMost(0.45), Some(0.46)), Some(false));
+        assert_eq!(bar(Bound::AtLeast(1.7), Some(1.8)), Some(true));
+        assert_eq!(bar(Bound::AtLeast(1.7), Some(1.6)), Some(false));
+        assert_eq!(bar(Bound::AtLeast(1.7), None), None);
+    }
+}

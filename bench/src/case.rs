@@ -1,0 +1,230 @@
+//! What is measured: a load, and where its processes may run.
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// One load under one pinning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct Case {
+    pub(crate) load: Load,
+    pub(crate) pinning: Pinning,
+}
+
+/// What client and server do with each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum Load {
+    /// Connections that do nothing, after one exchange each: for memory.
+    Hold { connections: usize },
+    /// Each connection sends a message and waits until all of it is echoed, again and again.
+    PingPong { size: usize, connections: usize },
+    /// Workers that connect, exchange one message and close, again and again.
+    Connect { workers: usize },
+    /// One connection, as much as it takes.
+    Bulk { direction: Direction },
+}
+
+/// Where bulk data goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Direction {
+    /// From the client to the server.
+    Up,
+    /// From the server to the client.
+    Down,
+}
+
+/// On which processors the processes of a case run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Pinning {
+    /// Wherever the scheduler puts them.
+    Free,
+    /// All on one.
+    One,
+    /// The client on one, server and proxy on another.
+    Apart,
+}
+
+/// How long a run measures, and what.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) cases: Vec<Case>,
+    pub(crate) rounds: usize,
+    /// Load before the measurement begins.
+    pub(crate) warmup: Duration,
+    /// The measurement.
+    pub(crate) length: Duration,
+}
+
+/// The message of a load that has but one size.
+pub(crate) const SMALL: usize = 64;
+/// The large message.
+pub(crate) const LARGE: usize = 16 << 10;
+
+const HOLD: Load = Load::Hold { connections: 1000 };
+const CONNECT: Load = Load::Connect { workers: 8 };
+
+// === impl Plan ===
+
+impl Plan {
+    /// Everything.
+    pub(crate) fn full() -> Self {
+        use Pinning::{Apart, Free, One};
+        let mut cases = vec![Case::new(HOLD, Free)];
+        for size in [SMALL, 1 << 10, LARGE] {
+            for connections in [1, 16, 256] {
+                cases.push(Case::ping_pong(size, connections, Free));
+            }
+        }
+        for pinning in [One, Apart] {
+            for (size, connections) in [(SMALL, 1), (SMALL, 16), (LARGE, 1), (LARGE, 16)] {
+                cases.push(Case::ping_pong(size, connections, pinning));
+            }
+        }
+        for pinning in [Free, One, Apart] {
+            cases.push(Case::new(CONNECT, pinning));
+            for direction in [Direction::Up, Direction::Down] {
+                cases.push(Case::bulk(direction, pinning));
+            }
+        }
+        Self { cases, rounds: 5, warmup: Duration::from_millis(250), length: Duration::from_millis(500) }
+    }
+
+    /// What the bars are about.
+    pub(crate) fn quick() -> Self {
+        use Pinning::{Apart, Free, One};
+        let cases = vec![
+            Case::new(HOLD, Free),
+            Case::ping_pong(SMALL, 1, One),
+            Case::ping_pong(SMALL, 1, Apart),
+            Case::ping_pong(SMALL, 16, Free),
+            Case::ping_pong(LARGE, 16, Free),
+            Case::connect(Free),
+            Case::bulk(Direction::Up, Free),
+            Case::bulk(Direction::Down, Free),
+        ];
+        Self { cases, rounds: 3, warmup: Duration::from_millis(150), length: Duration::from_millis(300) }
+    }
+
+    /// Keeps the cases whose identifier contains one of `wanted`.
+    pub(crate) fn only(&mut self, wanted: &[String]) {
+        self.cases.retain(|case| wanted.iter().any(|part| case.id().contains(part.as_str())));
+    }
+}
+
+// === impl Case ===
+
+impl Case {
+    fn new(load: Load, pinning: Pinning) -> Self {
+        Self { load, pinning }
+    }
+
+    pub(crate) fn hold() -> Self {
+        Self::new(HOLD, Pinning::Free)
+    }
+
+    pub(crate) fn ping_pong(size: usize, connections: usize, pinning: Pinning) -> Self {
+        Self::new(Load::PingPong { size, connections }, pinning)
+    }
+
+    pub(crate) fn connect(pinning: Pinning) -> Self {
+        Self::new(CONNECT, pinning)
+    }
+
+    pub(crate) fn bulk(direction: Direction, pinning: Pinning) -> Self {
+        Self::new(Load::Bulk { direction }, pinning)
+    }
+
+    /// A short name without spaces, for files and the command line.
+    pub(crate) fn id(&self) -> String {
+        let load = match self.load {
+            Load::Hold { connections } => format!("hold-{connections}"),
+            Load::PingPong { size, connections } => format!("ping-{size}x{connections}"),
+            Load::Connect { .. } => "connect".to_owned(),
+            Load::Bulk { direction: Direction::Up } => "bulk-up".to_owned(),
+            Load::Bulk { direction: Direction::Down } => "bulk-down".to_owned(),
+        };
+        let pinning = match self.pinning {
+            Pinning::Free => "free",
+            Pinning::One => "one",
+            Pinning::Apart => "apart",
+        };
+        format!("{load}-{pinning}")
+    }
+}
+
+impl Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.load, self.pinning)
+    }
+}
+
+impl Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hold { connections } => write!(f, "{connections} idle connections"),
+            Self::PingPong { size, connections } => {
+                let connections = Count(*connections, "connection");
+                match size {
+                    0..1024 => write!(f, "ping-pong {size} B, {connections}"),
+                    _ => write!(f, "ping-pong {} KiB, {connections}", size >> 10),
+                }
+            }
+            Self::Connect { workers } => write!(f, "new connections, {}", Count(*workers, "worker")),
+            Self::Bulk { direction: Direction::Up } => f.write_str("bulk from client to server"),
+            Self::Bulk { direction: Direction::Down } => f.write_str("bulk from server to client"),
+        }
+    }
+}
+
+impl Display for Pinning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Free => "free",
+            Self::One => "one core",
+            Self::Apart => "client apart",
+        })
+    }
+}
+
+struct Count(usize, &'static str);
+
+impl Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_unique_and_quick_is_part_of_full() {
+        let full: Vec<String> = Plan::full().cases.iter().map(Case::id).collect();
+        let mut unique = full.clone();
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), full.len());
+        assert!(Plan::quick().cases.iter().all(|case| full.contains(&case.id())));
+    }
+
+    #[test]
+    fn only_keeps_what_is_named() {
+        let mut plan = Plan::full();
+        plan.only(&["bulk-up".into(), "ping-64x1-one".into()]);
+        let ids: Vec<String> = plan.cases.iter().map(Case::id).collect();
+        assert_eq!(ids, ["ping-64x1-one", "bulk-up-free", "bulk-up-one", "bulk-up-apart"]);
+    }
+
+    #[test]
+    fn names_read_well() {
+        assert_eq!(
+            Case::ping_pong(LARGE, 1, Pinning::One).to_string(),
+            "ping-pong 16 KiB, 1 connection, one core"
+        );
+    }
+}

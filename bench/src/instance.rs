@@ -1,0 +1,222 @@
+//! A mode's own network namespace with its proxy, which stay through the whole run.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use sidecar_tests::eventually;
+use sidecar_tests::{
+    Config, DEADLINE, Envoy, Finished, Init, Mode as Interception, Netns, Place, Program, Sidecar,
+};
+use tempfile::TempDir;
+
+use crate::memory::Memory;
+use crate::mode::Mode;
+
+/// Where Envoy's administration page is, which is not captured.
+const ENVOY_ADMIN: u16 = 15000;
+
+/// A mode, ready to be measured. Dropping it undoes it.
+pub(crate) struct Instance {
+    pub(crate) mode: Mode,
+    /// The proxy's memory before its first connection.
+    pub(crate) idle: Memory,
+    proxy: Proxy,
+    // After the proxy, which is in it.
+    netns: Netns,
+}
+
+enum Proxy {
+    None,
+    Sidecar(Box<Sidecar>),
+    Envoy(Box<Peer>),
+}
+
+struct Peer {
+    program: Program,
+    init: Init,
+    _directory: TempDir,
+}
+
+/// What a proxy has served since it started.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Served {
+    pub(crate) connections: f64,
+    /// The program's payload, both ways.
+    pub(crate) bytes: f64,
+    /// The part of it that went past TCP.
+    pub(crate) bypassed: f64,
+}
+
+impl Instance {
+    /// Makes it.
+    pub(crate) fn start(mode: Mode) -> Result<Self> {
+        let netns = Netns::new(mode.id());
+        // A new connection a few thousand times a second: all ports, and no wait before one is used again.
+        netns.sysctl("net/ipv4/ip_local_port_range", "1024 65535");
+        netns.sysctl("net/ipv4/tcp_max_tw_buckets", "16");
+        let proxy = match mode {
+            Mode::Direct => Proxy::None,
+            Mode::Iptables => sidecar(&netns, mode, Interception::Iptables),
+            Mode::Ebpf | Mode::EbpfToProxy | Mode::EbpfFull => sidecar(&netns, mode, Interception::Ebpf),
+            Mode::EnvoyIptables => envoy(&netns, mode, Interception::Iptables)?,
+            Mode::EnvoyEbpf => envoy(&netns, mode, Interception::Ebpf)?,
+        };
+        let mut instance = Self { mode, idle: Memory::default(), proxy, netns };
+        instance.idle = instance.memory()?;
+        Ok(instance)
+    }
+
+    /// Where client and server run.
+    pub(crate) fn place(&self) -> Place {
+        match &self.proxy {
+            Proxy::None => self.netns.place(),
+            Proxy::Sidecar(sidecar) => sidecar.place(),
+            Proxy::Envoy(peer) => peer.init.app(),
+        }
+    }
+
+    /// The proxy's process, if there is one.
+    pub(crate) fn pid(&mut self) -> Option<u32> {
+        let pid = match &mut self.proxy {
+            Proxy::None => return None,
+            Proxy::Sidecar(sidecar) => sidecar.program().pid(),
+            Proxy::Envoy(peer) => peer.program.pid(),
+        };
+        u32::try_from(pid.as_raw()).ok()
+    }
+
+    /// The proxy's memory now; nothing without one.
+    pub(crate) fn memory(&mut self) -> Result<Memory> {
+        self.pid().map_or_else(|| Ok(Memory::default()), Memory::of)
+    }
+
+    /// What the proxy says it has served; None without one.
+    pub(crate) fn served(&self) -> Result<Option<Served>> {
+        match &self.proxy {
+            Proxy::None => Ok(None),
+            Proxy::Sidecar(sidecar) => {
+                let metrics = sidecar.ask("metrics", "/metrics", &[]).success();
+                let armed = self.mode != Mode::Iptables;
+                ensure!(
+                    metrics.contains("sidecar_bpf_armed 1\n") == armed,
+                    "{} is not what is armed",
+                    self.mode
+                );
+                Ok(Some(Served::of_sidecar(&metrics)))
+            }
+            Proxy::Envoy(_) => {
+                let url = format!("http://127.0.0.1:{ENVOY_ADMIN}/stats?format=json&filter=^tcp.outbound");
+                let mut curl = self.netns.place().command("curl");
+                let stats = Finished::of(curl.args(["-sS", "--fail", "--max-time", "10", &url])).success();
+                Ok(Some(Served::of_envoy(&stats).context("Envoy's counters")?))
+            }
+        }
+    }
+}
+
+/// Everything to loopback is captured, and nothing is logged.
+fn config(mode: Mode, interception: Interception) -> Config {
+    Config::new(interception)
+        .with("interception.bypass", mode.bypass())
+        .with("interception.outbound.captureLoopback", true)
+        .with("interception.outbound.excludePorts", [ENVOY_ADMIN])
+        .with("accessLog.format", "off")
+}
+
+fn sidecar(netns: &Netns, mode: Mode, interception: Interception) -> Proxy {
+    Proxy::Sidecar(Box::new(Sidecar::start(netns, &config(mode, interception))))
+}
+
+/// Envoy as it runs in a mesh: behind what an init container armed, as a user of its own.
+fn envoy(netns: &Netns, mode: Mode, interception: Interception) -> Result<Proxy> {
+    let init = Init::arm(netns, &config(mode, interception), &[]);
+    let (directory, binary, file) = files_for_everyone()?;
+    let mut command = init.beside().as_uid(Init::PROXY).command(binary);
+    // As many threads as Istio gives it.
+    command.args(["--concurrency", "2", "--log-level", "warn", "--disable-hot-restart", "--config-path"]);
+    let mut program = Program::start(command.arg(file));
+    eventually(DEADLINE, "Envoy to listen", || {
+        assert!(!program.has_ended(), "Envoy ended: {}", program.stderr());
+        let mut sockets = netns.place().command("ss");
+        let sockets = Finished::of(sockets.args(["-Hltn"])).success();
+        sockets.contains("127.0.0.1:15001 ").then_some(())
+    });
+    Ok(Proxy::Envoy(Box::new(Peer { program, init, _directory: directory })))
+}
+
+/// Envoy and its configuration where any user can read them.
+fn files_for_everyone() -> Result<(TempDir, PathBuf, PathBuf)> {
+    let directory = tempfile::tempdir()?;
+    let [binary, config] = ["envoy", "envoy.yaml"].map(|name| directory.path().join(name));
+    let original = Envoy::find().map_err(anyhow::Error::msg)?;
+    std::fs::copy(&original, &binary).with_context(|| format!("copy {}", original.display()))?;
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/envoy.yaml"), &config)?;
+    for path in [directory.path(), &binary, &config] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    }
+    Ok((directory, binary, config))
+}
+
+// === impl Served ===
+
+impl Served {
+    /// From the text of the metrics endpoint.
+    fn of_sidecar(metrics: &str) -> Self {
+        let sum = |name: &str, label: &str| -> f64 {
+            let outbound = |rest: &str| rest.starts_with("{direction=\"outbound\"") && rest.contains(label);
+            let samples = metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(outbound));
+            samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        };
+        let bytes = |label| {
+            sum("sidecar_tcp_sent_bytes_total", label) + sum("sidecar_tcp_received_bytes_total", label)
+        };
+        Self {
+            connections: sum("sidecar_tcp_connections_opened_total", ""),
+            bytes: bytes(""),
+            bypassed: bytes("path=\"bypass\""),
+        }
+    }
+
+    /// From Envoy's administration page.
+    fn of_envoy(stats: &str) -> Option<Self> {
+        let stats: Value = serde_json::from_str(stats).ok()?;
+        let value = |name: &str| -> Option<f64> {
+            stats["stats"].as_array()?.iter().find(|one| one["name"] == name)?["value"].as_f64()
+        };
+        let bytes = value("tcp.outbound.downstream_cx_rx_bytes_total")?
+            + value("tcp.outbound.downstream_cx_tx_bytes_total")?;
+        Some(Self { connections: value("tcp.outbound.downstream_cx_total")?, bytes, bypassed: 0.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_paths_are_added_up() {
+        let metrics = r#"# HELP sidecar_tcp_sent_bytes Payload
+sidecar_tcp_connections_opened_total{direction="inbound"} 3
+sidecar_tcp_connections_opened_total{direction="outbound"} 5
+sidecar_tcp_sent_bytes_total{direction="outbound",path="tcp"} 100
+sidecar_tcp_sent_bytes_total{direction="outbound",path="bypass"} 200
+sidecar_tcp_received_bytes_total{direction="outbound",path="bypass"} 700
+"#;
+        let served = Served::of_sidecar(metrics);
+        let seen = [served.connections, served.bytes, served.bypassed].map(|value| value.round().to_string());
+        assert_eq!(seen, ["5", "1000", "900"]);
+    }
+
+    #[test]
+    fn envoys_counters_are_read_by_name() {
+        let stats = r#"{"stats":[{"name":"tcp.outbound.downstream_cx_total","value":7},
+            {"name":"tcp.outbound.downstream_cx_rx_bytes_total","value":1},
+            {"name":"tcp.outbound.downstream_cx_tx_bytes_total","value":2}]}"#;
+        let served = Served::of_envoy(stats).unwrap();
+        assert_eq!([served.connections, served.bytes].map(|value| value.round().to_string()), ["7", "3"]);
+        assert!(Served::of_envoy("{}").is_none());
+    }
+}

@@ -1,0 +1,170 @@
+//! One case in one mode, once.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use sidecar_tests::Program;
+
+use crate::affinity;
+use crate::case::{Case, Direction, Load, SMALL};
+use crate::instance::{Instance, Served};
+use crate::metric::{Metric, Sample};
+
+/// What stays the same through a run.
+pub(crate) struct Bench {
+    /// This program, which is client and server too.
+    pub(crate) program: PathBuf,
+    /// The processors of this process.
+    pub(crate) processors: Vec<usize>,
+    pub(crate) warmup: Duration,
+    pub(crate) length: Duration,
+}
+
+impl Bench {
+    /// Measures. An error that is an [`Untouched`] ends the run: all that this mode yields would be another's.
+    pub(crate) fn measure(&self, case: Case, instance: &mut Instance) -> Result<Sample> {
+        let places = affinity::places(case.pinning, &self.processors);
+        let [client_cpu, proxy_cpu] = places.context("this machine has too few processors")?;
+        if let Some(pid) = instance.pid() {
+            match proxy_cpu {
+                Some(cpu) => affinity::allow(pid, &[cpu])?,
+                None => affinity::allow(pid, &self.processors)?,
+            }
+        }
+        let before = instance.served()?;
+        let mut server = self.serve(case, instance, proxy_cpu);
+        let port: u16 = server.wait_for_output("\n").trim().parse().context("the server's port")?;
+        let mut args = vec!["client".to_owned(), format!("--port={port}")];
+        args.extend(client_cpu.map(|cpu| format!("--cpu={cpu}")));
+        args.extend(
+            [instance.pid(), Some(server.pid().as_raw().unsigned_abs())].into_iter().flatten().map(watch),
+        );
+        args.extend(self.lengths());
+        args.extend(load(case.load));
+        let mut sample = match case.load {
+            Load::Hold { connections } => self.hold(instance, &args, connections)?,
+            _ => self.load(instance, &args)?,
+        };
+        let after = instance.served()?;
+        if let (Some(before), Some(after)) = (before, after) {
+            check(case, &sample, before, after, self.length)?;
+            let bytes = after.bytes - before.bytes;
+            if bytes > 0.0 {
+                sample.insert(Metric::BypassShare, (after.bypassed - before.bypassed) / bytes);
+            }
+        }
+        Ok(sample)
+    }
+
+    fn serve(&self, case: Case, instance: &Instance, cpu: Option<usize>) -> Program {
+        let mut command = instance.place().command(&self.program);
+        command.arg("server").args(cpu.map(|cpu| format!("--cpu={cpu}")));
+        match case.load {
+            Load::PingPong { size, .. } => command.args(["echo", &format!("--size={size}")]),
+            Load::Connect { .. } | Load::Hold { .. } => command.args(["echo", &format!("--size={SMALL}")]),
+            Load::Bulk { direction: Direction::Up } => command.arg("sink").args(self.lengths()),
+            Load::Bulk { direction: Direction::Down } => command.arg("source"),
+        };
+        Program::start(&mut command)
+    }
+
+    /// Runs a client that ends by itself. This process sleeps meanwhile.
+    fn load(&self, instance: &Instance, args: &[String]) -> Result<Sample> {
+        let mut command = instance.place().command(&self.program);
+        let output = command.args(args).stdin(Stdio::null()).output().context("start the client")?;
+        if !output.status.success() {
+            bail!("the client failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        serde_json::from_slice(&output.stdout).context("what the client printed")
+    }
+
+    /// Looks at the proxy while a client holds its connections.
+    fn hold(&self, instance: &mut Instance, args: &[String], connections: usize) -> Result<Sample> {
+        let mut client = Program::start(instance.place().command(&self.program).args(args));
+        client.wait_for_output("ready\n");
+        let (idle, now) = (instance.idle, instance.memory()?);
+        client.close_stdin();
+        client.wait();
+        if instance.pid().is_none() {
+            return Ok(Sample::new());
+        }
+        #[allow(clippy::cast_precision_loss, reason = "thousands of connections")]
+        let each = (now.anonymous - idle.anonymous) / connections as f64;
+        let mut sample = Sample::from([
+            (Metric::ResidentIdle, idle.resident),
+            (Metric::Resident, now.resident),
+            (Metric::ResidentPerConnection, each),
+        ]);
+        sample.extend(now.maps.map(|bytes| (Metric::KernelMaps, bytes)));
+        Ok(sample)
+    }
+
+    fn lengths(&self) -> [String; 2] {
+        [
+            format!("--warmup-ms={}", self.warmup.as_millis()),
+            format!("--length-ms={}", self.length.as_millis()),
+        ]
+    }
+}
+
+/// A mode's proxy did not see the connections of a case.
+#[derive(Debug)]
+pub(crate) struct Untouched(String);
+
+impl std::fmt::Display for Untouched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Untouched {}
+
+/// The proxy must have had every connection of the case.
+fn check(case: Case, sample: &Sample, before: Served, after: Served, length: Duration) -> Result<()> {
+    #[allow(clippy::cast_precision_loss, reason = "thousands of connections")]
+    let expected = match case.load {
+        Load::Hold { connections } | Load::PingPong { connections, .. } => connections as f64,
+        Load::Connect { .. } => sample.get(&Metric::Rate).copied().unwrap_or(1.0) * length.as_secs_f64(),
+        Load::Bulk { .. } => 1.0,
+    };
+    let seen = after.connections - before.connections;
+    ensure!(
+        seen >= expected.floor(),
+        Untouched(format!("the proxy had {seen} connections of {expected:.0}: traffic is not intercepted"))
+    );
+    Ok(())
+}
+
+fn watch(pid: u32) -> String {
+    format!("--watch={pid}")
+}
+
+/// The client's last arguments.
+fn load(load: Load) -> Vec<String> {
+    match load {
+        Load::Hold { connections } => vec!["hold".into(), format!("--connections={connections}")],
+        Load::PingPong { size, connections } => {
+            vec!["ping".into(), format!("--size={size}"), format!("--connections={connections}")]
+        }
+        Load::Connect { workers } => vec!["connect".into(), format!("--workers={workers}")],
+        Load::Bulk { direction: Direction::Up } => vec!["up".into()],
+        Load::Bulk { direction: Direction::Down } => vec!["down".into()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Pinning;
+
+    #[test]
+    fn a_proxy_that_saw_too_little_ends_the_run() {
+        let case = Case::ping_pong(SMALL, 16, Pinning::Free);
+        let served = |connections| Served { connections, ..Served::default() };
+        let check = |seen| check(case, &Sample::new(), served(3.0), served(seen), Duration::from_secs(1));
+        assert!(check(19.0).is_ok());
+        assert!(check(18.0).unwrap_err().is::<Untouched>());
+    }
+}

@@ -1,0 +1,131 @@
+//! The results as Markdown.
+
+use std::fmt::Write as _;
+
+use crate::bars::{self, Bar, Bound};
+use crate::case::Load;
+use crate::metric::Metric;
+use crate::mode::Mode;
+use crate::results::{Measured, Results};
+use crate::run::main_metric;
+use crate::stats::{Spread, ratio};
+
+/// Everything: the machine, the bars, a table for each case.
+pub(crate) fn markdown(results: &Results) -> String {
+    let machine = &results.machine;
+    let mut text = String::from("# Benchmark\n\n");
+    line(&mut text, format_args!("- {}, commit {}", machine.date, machine.commit));
+    line(
+        &mut text,
+        format_args!(
+            "- Linux {}, {} x {}, {}, load {} before the run",
+            machine.kernel, machine.processors, machine.processor, machine.memory, machine.load
+        ),
+    );
+    line(&mut text, format_args!("- congestion control: {}", machine.congestion_control));
+    line(
+        &mut text,
+        format_args!(
+            "- {} rounds; each measurement {} ms after a warm-up of at least {} ms",
+            results.rounds, results.length_ms, results.warmup_ms
+        ),
+    );
+    for remark in &results.remarks {
+        line(&mut text, format_args!("- {remark}"));
+    }
+    text.push_str("\nCells are medians over the rounds, with the least and the greatest. Ratios are taken within each round.\n\n## Bars\n\n");
+    text.push_str(&bars(results));
+    text.push_str("\n## Cases\n");
+    for measured in &results.cases {
+        text.push_str(&table(measured, &results.modes));
+    }
+    text
+}
+
+/// The bars as a table.
+pub(crate) fn bars(results: &Results) -> String {
+    let mut text = String::from("| bar | wanted | seen | |\n|---|---|---|---|\n");
+    let (seen, unseen): (Vec<Bar>, Vec<Bar>) =
+        bars::bars(results).into_iter().partition(|bar| bar.seen.is_some());
+    for bar in seen {
+        let wanted = match bar.bound {
+            Bound::AtMost(limit) => format!("<= {limit}"),
+            Bound::AtLeast(limit) => format!(">= {limit}"),
+        };
+        let seen = bar.seen.map_or_else(|| "-".to_owned(), spread_of_ratio);
+        line(&mut text, format_args!("| {} | {wanted} | {seen} | {} |", bar.what, verdict(&bar)));
+    }
+    if !unseen.is_empty() {
+        line(&mut text, format_args!("\n{} more bars were not measured.", unseen.len()));
+    }
+    text
+}
+
+fn verdict(bar: &Bar) -> &'static str {
+    match bar.is_met() {
+        Some(true) => "pass",
+        Some(false) => "MISS",
+        None => "not measured",
+    }
+}
+
+/// What is shown of a case.
+fn columns(load: Load) -> &'static [Metric] {
+    use Metric::{
+        BypassShare, Failures, KernelMaps, MachineCpuPerGigabyte, MachineCpuPerMillion, P50, P90, P99, P999,
+        ProcessCpuPerGigabyte, ProcessCpuPerMillion, Rate, Resident, ResidentIdle, ResidentPerConnection,
+        Throughput,
+    };
+    match load {
+        Load::Hold { .. } => &[ResidentIdle, Resident, ResidentPerConnection, KernelMaps],
+        Load::PingPong { .. } | Load::Connect { .. } => {
+            &[P50, P90, P99, P999, Rate, MachineCpuPerMillion, ProcessCpuPerMillion, Failures, BypassShare]
+        }
+        Load::Bulk { .. } => &[Throughput, MachineCpuPerGigabyte, ProcessCpuPerGigabyte, BypassShare],
+    }
+}
+
+fn table(measured: &Measured, modes: &[Mode]) -> String {
+    let metric = main_metric(measured.case.load);
+    let columns: Vec<Metric> = columns(measured.case.load)
+        .iter()
+        .copied()
+        .filter(|column| {
+            !matches!(column, Metric::Failures | Metric::BypassShare) || occurs(measured, modes, *column)
+        })
+        .collect();
+    let mut text = format!("\n### {}\n\n| |", measured.case);
+    let heads: Vec<&str> = columns.iter().map(|column| column.title()).collect();
+    let ratios = ["direct", "iptables"].map(|base| format!("{}, to {base}", metric.title()));
+    line(&mut text, format_args!(" {} | {} |", heads.join(" | "), ratios.join(" | ")));
+    line(&mut text, format_args!("|---|{}", "---|".repeat(columns.len() + 2)));
+    for &mode in modes {
+        let cells = columns.iter().map(|&column| {
+            measured.spread(mode, column).map_or_else(|| "-".to_owned(), |spread| cell(column, spread))
+        });
+        let ratios = [Mode::Direct, Mode::Iptables].map(|base| {
+            let ratios = ratio(&measured.series(mode, metric), &measured.series(base, metric));
+            Spread::of(&ratios).map_or_else(|| "-".to_owned(), spread_of_ratio)
+        });
+        let cells: Vec<String> = cells.chain(ratios).collect();
+        line(&mut text, format_args!("| {mode} | {} |", cells.join(" | ")));
+    }
+    text
+}
+
+fn occurs(measured: &Measured, modes: &[Mode], column: Metric) -> bool {
+    modes.iter().any(|&mode| measured.series(mode, column).iter().flatten().any(|&value| value > 0.0))
+}
+
+fn cell(metric: Metric, Spread { median, min, max }: Spread) -> String {
+    format!("{} ({} to {})", metric.shown(median), metric.shown(min), metric.shown(max))
+}
+
+fn spread_of_ratio(Spread { median, min, max }: Spread) -> String {
+    format!("{median:.2} ({min:.2} to {max:.2})")
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{line}");
+}
