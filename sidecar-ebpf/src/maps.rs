@@ -87,9 +87,12 @@ pub static PEERS: HashMap<u64, Peer> = HashMap::with_max_entries(2 * 65_536, BPF
 #[map]
 pub static SOCKETS: SockHash<u64> = SockHash::with_max_entries(2 * 65_536, 0);
 
+/// The size of [`EVENTS`].
+pub const EVENTS_BYTES: u32 = 512 * 1024;
+
 /// Opens and closes for userspace.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
 /// Counters, see [`Stat`].
 #[map]

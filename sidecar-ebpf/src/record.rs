@@ -1,5 +1,6 @@
 //! The connection record: who, when, and telling userspace.
 
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns,
 };
@@ -9,7 +10,10 @@ use sidecar_common::flow::Program;
 use sidecar_common::settings::{Direction, Verdict};
 use sidecar_common::stats::Stat;
 
-use crate::maps::{EVENTS, count};
+use crate::maps::{EVENTS, EVENTS_BYTES, count};
+
+/// A quarter of the ring buffer.
+const CROWDED: u64 = EVENTS_BYTES as u64 / 4;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
 #[inline(always)]
@@ -48,12 +52,20 @@ pub fn decided(verdict: Verdict, direction: Direction, destination: Endpoint) {
     submit(Event { kind: EventKind::Decision as u32, verdict: verdict as u32, record });
 }
 
+/// Userspace looks every now and then by itself: waking it for each event costs more than the event. Before the buffer
+/// fills up it is called.
+#[inline(always)]
+fn wakeup() -> u64 {
+    let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    u64::from(if waiting > CROWDED { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+}
+
 #[inline(always)]
 fn submit(event: Event) {
     match EVENTS.reserve::<Event>(0) {
         Some(mut entry) => {
             entry.write(event);
-            entry.submit(0);
+            entry.submit(wakeup());
         }
         None => count(Stat::EventsLost),
     }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{
     BPF_NOEXIST, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
-    BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG,
+    BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RETRANS_CB_FLAG,
     BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
     BPF_SOCK_OPS_TCP_LISTEN_CB,
 };
@@ -31,7 +31,7 @@ pub fn called(ctx: &SockOpsContext) {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(ctx),
         BPF_SOCK_OPS_TCP_LISTEN_CB => listening(ctx),
         BPF_SOCK_OPS_STATE_CB => changed(ctx),
-        BPF_SOCK_OPS_RTT_CB | BPF_SOCK_OPS_RETRANS_CB => measured(ctx),
+        BPF_SOCK_OPS_RETRANS_CB => measured(ctx),
         _ => {}
     }
 }
@@ -56,7 +56,7 @@ fn connecting(ctx: &SockOpsContext) {
             reserved: 0,
         };
         publish(&ends.dialled(netns), &origin);
-        watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG);
+        watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG);
         return;
     }
     // SAFETY: see `maps`.
@@ -115,7 +115,7 @@ fn accepted(ctx: &SockOpsContext) {
         watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
         return;
     }
-    watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG);
+    watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG);
     record::emit(EventKind::Open, tcp::ESTABLISHED, &record);
 }
 
@@ -241,7 +241,8 @@ fn unlistened(ctx: &SockOpsContext) {
     }
 }
 
-/// A round trip was timed, or a segment sent again.
+/// A segment was sent again. (Round trips would call for each acknowledgement: what they would tell is read at the next
+/// change of state, and the proxy asks TCP itself.)
 #[inline(always)]
 fn measured(ctx: &SockOpsContext) {
     if let Some(record) = record_of(ctx) {

@@ -27,6 +27,7 @@ use crate::observe::programs::CgroupNames;
 use crate::observe::table::{ConnectionTable, KernelEvent};
 use crate::proxy::Bound;
 use crate::servers::{PortsInUse, Servers};
+use crate::workers::Workers;
 
 /// How many commands of the admin service may wait.
 const CONTROL_QUEUE: usize = 4;
@@ -56,6 +57,8 @@ pub struct Running {
     servers: JoinSet<()>,
     control: tokio::sync::Mutex<mpsc::Receiver<ControlCommand>>,
     access_log: Option<AccessLog>,
+    /// Their connections end with this.
+    _workers: Arc<Workers>,
 }
 
 /// What could not be started.
@@ -67,6 +70,9 @@ pub enum AppError {
     /// The access log.
     #[error(transparent)]
     AccessLog(#[from] OpenError),
+    /// The threads that serve.
+    #[error("start a thread that serves connections")]
+    Workers(#[source] std::io::Error),
     /// The kernel half.
     #[error(transparent)]
     Bpf(#[from] BpfError),
@@ -160,10 +166,11 @@ impl App {
         });
         servers.spawn(sweep(self.table.clone(), view));
         let drain = Drain::new(u32::try_from(config.limits.max_connections).unwrap_or(u32::MAX));
+        let workers = Arc::new(Workers::start().map_err(AppError::Workers)?);
         let listening = {
             let (config, table, drain, cgroups) = (config.clone(), self.table, drain.clone(), self.cgroups);
-            let ladder = self.ladder;
-            tokio::spawn(async move { self.bound.serve(&config, table, drain, cgroups, ladder).await })
+            let (ladder, serving) = (self.ladder, Arc::clone(&workers));
+            tokio::spawn(async move { self.bound.serve(&config, table, drain, cgroups, ladder, serving).await })
         };
         readiness.met(Condition::ConfigLoaded);
         readiness.met(Condition::ListenersBound);
@@ -171,7 +178,7 @@ impl App {
             readiness.met(Condition::Armed);
         }
         let drain_time = config.timeouts.drain;
-        Ok(Running { drain, drain_time, readiness, listening, servers, control: control.into(), access_log })
+        Ok(Running { drain, drain_time, readiness, listening, servers, control: control.into(), access_log, _workers: workers })
     }
 }
 

@@ -19,6 +19,8 @@ pub mod observe;
 pub mod opaque;
 pub mod proxy;
 pub mod seeded;
+mod seldom;
 pub mod servers;
 pub mod setup;
 pub mod upstream;
+mod workers;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use sidecar_common::flow::Role;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -112,9 +113,13 @@ pub async fn serve(
         probe,
     });
     tracked.policy(ingress.policy());
-    let reason = tokio::select! {
-        reason = forward(&shared, &sockets, &tracked, &ingress, destination, id) => reason,
-        () = shared.drain.forced() => CloseReason::Drained,
+    let reached = tokio::select! {
+        reached = reach(&shared, &sockets, &tracked, &ingress, destination, id) => reached,
+        () = shared.drain.forced() => Err(CloseReason::Drained),
+    };
+    let reason = match reached {
+        Ok(upstream) => exchange(&shared, &sockets, &tracked, upstream).await,
+        Err(reason) => reason,
     };
     if reason != CloseReason::Finished {
         tokio::select! {
@@ -154,49 +159,51 @@ async fn deliver(sockets: &Sockets, reason: CloseReason) {
     }
 }
 
-async fn forward(
+/// Finds the upstream and connects to it.
+async fn reach<'a>(
     shared: &Shared,
-    sockets: &Sockets,
+    sockets: &'a Sockets,
     tracked: &Tracked,
     ingress: &Ingress,
     destination: io::Result<Option<OrigDst>>,
     id: ConnectionId,
-) -> CloseReason {
+) -> Result<&'a TcpStream, CloseReason> {
     let target = match ingress {
         Ingress::Listener(backend) => match backend.pick().await {
             Ok(address) => address,
             Err(error) => {
                 tracing::info!(%id, %error, "no endpoint");
-                return CloseReason::ConnectFailed;
+                return Err(CloseReason::ConnectFailed);
             }
         },
         _ => match destination {
             Ok(Some(OrigDst(address))) if shared.is_own(&sockets.client, address) => {
-                return CloseReason::Loop;
+                return Err(CloseReason::Loop);
             }
             Ok(Some(OrigDst(address))) => UpstreamAddr(address),
-            Ok(None) => return CloseReason::NoOriginalDestination,
+            Ok(None) => return Err(CloseReason::NoOriginalDestination),
             Err(error) => {
                 tracing::debug!(%id, %error, "original destination");
-                return CloseReason::NoOriginalDestination;
+                return Err(CloseReason::NoOriginalDestination);
             }
         },
     };
-    let errand = match (ingress, shared.mode, sockets.client.peer_addr()) {
-        (Ingress::Inbound, Mode::Ebpf, Ok(peer)) => Some(Errand { id, show: ClientAddr(peer) }),
+    let errand = match (ingress, shared.mode) {
+        (Ingress::Inbound, Mode::Ebpf) => {
+            sockets.client.peer_addr().ok().map(|peer| Errand { id, show: ClientAddr(peer) })
+        }
         _ => None,
     };
     let upstream = match connect(target, errand, shared.timeouts.connect).await {
         Ok(upstream) => upstream,
         Err(error) => {
             tracing::debug!(%id, %error, "upstream");
-            return connect_failure(&error);
+            return Err(connect_failure(&error));
         }
     };
     tracked.connected(target);
     let _ = sockets.client.set_nodelay(true);
-    let upstream = sockets.upstream.get_or_init(|| upstream);
-    exchange(shared, sockets, tracked, upstream).await
+    Ok(sockets.upstream.get_or_init(|| upstream))
 }
 
 /// Copies until both sides are done, or until the application is gone and all that it sent is delivered.
@@ -217,20 +224,25 @@ async fn exchange(
         shared.drain.without_application().await;
         from_application.notified().await;
     };
-    tokio::select! {
-        end = copy::bidirectional(&sockets.client, upstream, meters, &progress, sockets, shared.timeouts.idle) => match end {
-            End::Finished => CloseReason::Finished,
-            End::Idle => CloseReason::IdleTimeout,
-            End::First(error) => {
-                tracing::debug!(%error, "client");
-                CloseReason::ClientReset
-            }
-            End::Second(error) => {
-                tracing::debug!(%error, "upstream");
-                CloseReason::UpstreamReset
-            }
-        },
-        () = delivered => CloseReason::Finished,
+    let told = async {
+        tokio::select! {
+            () = delivered => CloseReason::Finished,
+            () = shared.drain.forced() => CloseReason::Drained,
+        }
+    };
+    let ends = (&sockets.client, upstream);
+    match copy::bidirectional(ends, meters, &progress, sockets, shared.timeouts.idle, told).await {
+        End::Finished => CloseReason::Finished,
+        End::Idle => CloseReason::IdleTimeout,
+        End::Told(reason) => reason,
+        End::First(error) => {
+            tracing::debug!(%error, "client");
+            CloseReason::ClientReset
+        }
+        End::Second(error) => {
+            tracing::debug!(%error, "upstream");
+            CloseReason::UpstreamReset
+        }
     }
 }
 
@@ -270,6 +282,16 @@ impl Ingress {
             Self::Outbound => Direction::Outbound,
             Self::Inbound | Self::Listener(_) => Direction::Inbound,
         }
+    }
+
+    /// What the kernel half is told of its listeners.
+    pub fn role(&self, mode: Mode) -> Option<Role> {
+        let role = match self {
+            Self::Outbound => Role::Outbound,
+            Self::Inbound => Role::Inbound,
+            Self::Listener(_) => Role::Own,
+        };
+        (mode == Mode::Ebpf).then_some(role)
     }
 
     fn policy(&self) -> Arc<str> {

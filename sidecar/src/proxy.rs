@@ -15,6 +15,7 @@ use crate::observe::programs::CgroupNames;
 use crate::observe::table::ConnectionTable;
 use crate::opaque::{self, Ingress, Shared};
 use crate::upstream::backend::Backend;
+use crate::workers::Workers;
 
 /// How long a listener is emptied at most: one that cannot be retired is still being connected to.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -38,24 +39,25 @@ impl Bound {
     /// process, binding is what turns capturing on: the listeners register themselves.
     pub fn bind(config: &Config, ports: Ports) -> Result<Self, ListenError> {
         let mut bound = Self { outbound_port: 0, inbound_port: 0, armed: true, listeners: Vec::new() };
-        let (roles, inbound_scope) = match config.interception.mode {
-            Mode::Ebpf => ((Some(Role::Outbound), Some(Role::Inbound)), Some(Scope::Loopback)),
-            Mode::Iptables => ((None, None), Some(Scope::All)),
-            Mode::None => ((None, None), None),
+        let mode = config.interception.mode;
+        let inbound_scope = match mode {
+            Mode::Ebpf => Some(Scope::Loopback),
+            Mode::Iptables => Some(Scope::All),
+            Mode::None => None,
         };
         if let Some(scope) = inbound_scope {
             bound.inbound_port = bound.pair(
                 scope,
                 ports.inbound.unwrap_or_default(),
                 "inbound",
-                roles.1,
+                mode,
                 &Ingress::Inbound,
             )?;
             bound.outbound_port = bound.pair(
                 Scope::Loopback,
                 ports.outbound.unwrap_or_default(),
                 "outbound",
-                roles.0,
+                mode,
                 &Ingress::Outbound,
             )?;
         }
@@ -79,10 +81,10 @@ impl Bound {
         scope: Scope,
         port: u16,
         what: &'static str,
-        role: Option<Role>,
+        mode: Mode,
         ingress: &Ingress,
     ) -> Result<u16, ListenError> {
-        let sockets = listen::pair(scope, port, what, role)?;
+        let sockets = listen::pair(scope, port, what, ingress.role(mode))?;
         let port = sockets
             .first()
             .and_then(|first| first.listener.local_addr().ok())
@@ -103,6 +105,7 @@ impl Bound {
         drain: Drain,
         cgroups: CgroupNames,
         ladder: Result<Arc<Ladder>, Arc<str>>,
+        workers: Arc<Workers>,
     ) {
         let shared = Arc::new(Shared {
             mode: config.interception.mode,
@@ -115,11 +118,23 @@ impl Bound {
         });
         let mut loops = JoinSet::new();
         for (listener, ingress) in self.listeners {
-            loops.spawn(accept_until_drained(listener, ingress, Arc::clone(&shared)));
+            let (shared, workers) = (Arc::clone(&shared), Arc::clone(&workers));
+            loops.spawn(async move {
+                let address = listener.local_addr()?;
+                let mut first = Some(listener.into_std()?);
+                let accepting = |_| -> anyhow::Result<_> {
+                    let listener = match first.take() {
+                        Some(first) => TcpListener::from_std(first)?,
+                        None => listen::sibling(address, "once more", ingress.role(shared.mode))?,
+                    };
+                    Ok(accept_until_drained(listener, ingress.clone(), Arc::clone(&shared)))
+                };
+                workers.each(accepting).await
+            });
         }
         while let Some(ended) = loops.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a listener ended");
+            if let Err(error) = ended.unwrap_or_else(|panic| Err(panic.into())) {
+                tracing::error!("a listener ended: {error:#}");
             }
         }
     }

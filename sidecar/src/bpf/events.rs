@@ -1,13 +1,18 @@
 //! The ring buffer: opens, closes and, with the debug switch, decisions.
 
 use std::io;
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use sidecar_common::connection::Event;
 use tokio::io::Interest;
+use tokio::time::timeout;
 use tokio::io::unix::AsyncFd;
 
 use super::{BpfError, Kernel};
+
+/// How often the buffer is emptied: the kernel half does not wake us for each event.
+const PERIOD: Duration = Duration::from_millis(50);
 
 /// Reads events. There is one reader at a time: a ring buffer has one consumer position.
 pub struct Events {
@@ -28,17 +33,18 @@ impl Kernel {
 }
 
 impl Events {
-    /// Waits until there are events and hands each to `take`. Cancel safe: an event is either handed over or still
-    /// in the buffer.
+    /// Waits a while, or until the buffer is filling up, and hands each event to `take`. Cancel safe: an event is either
+    /// handed over or still in the buffer.
     pub async fn next(&mut self, mut take: impl FnMut(&Event)) -> io::Result<()> {
-        let mut ready = self.ring.readable_mut().await?;
-        let ring = ready.get_inner_mut();
+        if let Ok(filling) = timeout(PERIOD, self.ring.readable_mut()).await {
+            filling?.clear_ready();
+        }
+        let ring = self.ring.get_mut();
         while let Some(item) = ring.next() {
             if let Some(event) = read(&item) {
                 take(&event);
             }
         }
-        ready.clear_ready();
         Ok(())
     }
 }

@@ -113,7 +113,8 @@ fn load(path: Option<&Path>) -> anyhow::Result<Config> {
 
 /// Runs to the end. What still blocks then, a name lookup or a log that nobody reads, is not waited for.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Connections have threads of their own (`workers`).
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(work);
     runtime.shutdown_background();
     result

@@ -80,7 +80,18 @@ pub fn one(address: SocketAddr, what: &'static str, role: Option<Role>) -> Resul
 }
 
 fn announced(address: SocketAddr, what: &'static str, role: Option<Role>) -> Result<Announced, ListenError> {
-    bind(address, role).map_err(|cause| ListenError { address, what, cause })
+    bind(address, role, Place::Own).map_err(|cause| ListenError { address, what, cause })
+}
+
+/// Another listener on the address of one that is bound already: the kernel spreads connections over both (socket(7),
+/// `SO_REUSEPORT`).
+pub fn sibling(
+    address: SocketAddr,
+    what: &'static str,
+    role: Option<Role>,
+) -> Result<TcpListener, ListenError> {
+    let bound = bind(address, role, Place::Shared).map_err(|cause| ListenError { address, what, cause })?;
+    Ok(bound.listener)
 }
 
 /// Takes a listener off: the kernel half sends nothing here any more, and what waits can still be accepted.
@@ -106,13 +117,25 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-fn bind(address: SocketAddr, role: Option<Role>) -> io::Result<Announced> {
+/// Whether a port must be free, or is one of our own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Own,
+    Shared,
+}
+
+fn bind(address: SocketAddr, role: Option<Role>, place: Place) -> io::Result<Announced> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    if place == Place::Shared {
+        socket.set_reuse_port(true)?;
+    }
     socket.bind(&address.into())?;
+    // Only now: a port that another process has must not be shared with it.
+    socket.set_reuse_port(true)?;
     let heard = match role.map(|role| sys::announce(&socket, role)) {
         None | Some(Ok(())) => true,
         // Connections may still come by other ways.

@@ -1,0 +1,162 @@
+//! Copying bytes both ways between two sockets, with half-close.
+//!
+//! A buffer is only held while bytes wait for a receiver that has no room: otherwise each thread's scratch buffer
+//! serves all its connections, so that an idle connection costs no buffer at all. The copy is polled by hand: a message
+//! wakes the connection's task, and what it costs then is what the proxy adds.
+
+mod settle;
+mod way;
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use self::way::{Fault, Way};
+use super::sys;
+use crate::seldom::Seldom;
+
+pub use self::settle::settle;
+
+/// An idle timeout is looked after so many times within its length; it ends a connection late by one part at most.
+const IDLE_PARTS: u32 = 8;
+
+/// How a copy ended.
+#[derive(Debug)]
+pub enum End<T> {
+    /// Both sides closed.
+    Finished,
+    /// Nothing was sent either way for the idle timeout.
+    Idle,
+    /// The first socket failed.
+    First(io::Error),
+    /// The second socket failed.
+    Second(io::Error),
+    /// What was to end it came first, and says why.
+    Told(T),
+}
+
+/// Bytes of both directions, counted as they are handed to the receiver's socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Meters<'a> {
+    /// From the first socket to the second.
+    pub forth: &'a AtomicU64,
+    /// From the second socket to the first.
+    pub back: &'a AtomicU64,
+}
+
+/// Told of each read that was handed on, whichever way.
+pub trait Observer {
+    /// Once a message; cheap.
+    fn message(&self);
+}
+
+/// Told as a direction ends: its reader has seen the end, and everything was handed to its writer.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// From the first socket to the second.
+    pub forth: Notify,
+    /// From the second socket to the first.
+    pub back: Notify,
+}
+
+/// Both directions, and how each ended: with `None` by its FIN.
+struct Copying<'a> {
+    forth: Way<'a>,
+    back: Way<'a>,
+    forth_end: Option<Option<Broken>>,
+    back_end: Option<Option<Broken>>,
+}
+
+/// Which socket failed.
+enum Broken {
+    First(io::Error),
+    Second(io::Error),
+}
+
+/// Copies until both directions are closed, one fails, nothing moves for `idle`, or `told` resolves. After a failure the
+/// caller resets what is left. Not cancel safe: bytes that were read and not yet written are lost with the future, so
+/// it is only dropped together with both sockets.
+pub async fn bidirectional<T>(
+    (first, second): (&TcpStream, &TcpStream),
+    meters: Meters<'_>,
+    progress: &Progress,
+    observer: &(dyn Observer + Sync),
+    idle: Duration,
+    told: impl Future<Output = T>,
+) -> End<T> {
+    // What moved, and what waits in the kernel for a slow receiver, which moves without us.
+    let position = || {
+        let bytes = meters.forth.load(Ordering::Relaxed)
+            + meters.back.load(Ordering::Relaxed);
+        (bytes, sys::unacknowledged(first) + sys::unacknowledged(second))
+    };
+    let quiet = async {
+        let (mut last, mut parts) = (None, 1);
+        while parts < IDLE_PARTS {
+            sleep(idle / IDLE_PARTS).await;
+            let now = Some(position());
+            parts = if now == last { parts + 1 } else { 1 };
+            last = now;
+        }
+        // The part before the first look at what has not moved since.
+        sleep(idle / IDLE_PARTS).await;
+    };
+    let seldom = async {
+        tokio::select! {
+            () = quiet => End::Idle,
+            reason = told => End::Told(reason),
+        }
+    };
+    let (first_reset, second_reset) = (AtomicBool::new(false), AtomicBool::new(false));
+    let first = way::End { stream: first, reset: &first_reset };
+    let second = way::End { stream: second, reset: &second_reset };
+    let mut copying = Copying {
+        forth: Way::new(first, second, meters.forth, &progress.forth, observer),
+        back: Way::new(second, first, meters.back, &progress.back, observer),
+        forth_end: None,
+        back_end: None,
+    };
+    let mut seldom = std::pin::pin!(Seldom::new(seldom));
+    poll_fn(|cx| match copying.poll(cx) {
+        Poll::Ready(None) => Poll::Ready(End::Finished),
+        Poll::Ready(Some(Broken::First(error))) => Poll::Ready(End::First(error)),
+        Poll::Ready(Some(Broken::Second(error))) => Poll::Ready(End::Second(error)),
+        Poll::Pending => seldom.as_mut().poll(cx),
+    })
+    .await
+}
+
+impl Copying<'_> {
+    /// A reader that failed has nothing more to give or take. A writer that failed may still have been answered: what its
+    /// other direction holds is delivered first.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Broken>> {
+        if self.forth_end.is_none() {
+            match self.forth.poll(cx) {
+                Poll::Ready(Ok(())) => self.forth_end = Some(None),
+                Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(Some(Broken::First(error))),
+                Poll::Ready(Err(Fault::Write(error))) => self.forth_end = Some(Some(Broken::Second(error))),
+                Poll::Pending => {}
+            }
+        }
+        if self.back_end.is_none() {
+            match self.back.poll(cx) {
+                Poll::Ready(Ok(())) => self.back_end = Some(None),
+                Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(Some(Broken::Second(error))),
+                Poll::Ready(Err(Fault::Write(error))) => self.back_end = Some(Some(Broken::First(error))),
+                Poll::Pending => {}
+            }
+        }
+        match (&self.forth_end, &self.back_end) {
+            (Some(_), Some(_)) => {
+                Poll::Ready(self.forth_end.take().flatten().or(self.back_end.take().flatten()))
+            }
+            _ => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! One direction of a copy: read, write, and keep what the receiver has no room for.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::Observer;
+
+/// What one read takes at most, and so what waits in memory at most for each direction.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+}
+
+/// A direction.
+pub(super) struct Way<'a> {
+    pub(super) from: End<'a>,
+    pub(super) to: End<'a>,
+    pub(super) meter: &'a AtomicU64,
+    pub(super) done: &'a Notify,
+    pub(super) observer: &'a (dyn Observer + Sync),
+    /// What was read and the receiver had no room for; empty most of the time.
+    left: Vec<u8>,
+    /// How much of it is written.
+    written: usize,
+}
+
+/// A socket of the copy.
+#[derive(Clone, Copy)]
+pub(super) struct End<'a> {
+    pub(super) stream: &'a TcpStream,
+    /// A write has found it reset. What was received before can still be read; but the end that is then read is no FIN of
+    /// the peer, and must not be passed on as one.
+    pub(super) reset: &'a AtomicBool,
+}
+
+/// What ended a direction before its time.
+pub(super) enum Fault {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+enum Step {
+    Again,
+    End,
+    Left(Vec<u8>),
+}
+
+impl<'a> Way<'a> {
+    pub(super) fn new(
+        from: End<'a>,
+        to: End<'a>,
+        meter: &'a AtomicU64,
+        done: &'a Notify,
+        observer: &'a (dyn Observer + Sync),
+    ) -> Self {
+        Self { from, to, meter, done, observer, left: Vec::new(), written: 0 }
+    }
+
+    /// Goes on as far as both sockets let it. Ready when the end was read and passed on, or something failed.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        loop {
+            ready!(self.poll_left(cx))?;
+            // tokio makes this pending now and then, so that one connection with endless bytes does not starve the others
+            // of its thread.
+            ready!(self.from.stream.poll_read_ready(cx)).map_err(Fault::Read)?;
+            match step(self.from.stream, self.to.stream, self.meter) {
+                Ok(Step::Again) => self.observer.message(),
+                Ok(Step::Left(bytes)) => {
+                    self.observer.message();
+                    (self.left, self.written) = (bytes, 0);
+                }
+                Ok(Step::End) => return Poll::Ready(self.end()),
+                Err(fault) => return Poll::Ready(Err(self.failed(fault))),
+            }
+        }
+    }
+
+    /// Writes what was left.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        while self.written < self.left.len() {
+            ready!(self.to.stream.poll_write_ready(cx)).map_err(|error| self.failed(Fault::Write(error)))?;
+            let result = write_some(self.to.stream, &self.left[self.written..], self.meter);
+            self.written += result.map_err(|fault| self.failed(fault))?;
+        }
+        // Its memory goes as well: an idle connection holds no buffer.
+        self.left = Vec::new();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn end(&self) -> Result<(), Fault> {
+        if self.from.reset.load(Ordering::Relaxed) {
+            return Err(Fault::Read(io::ErrorKind::ConnectionReset.into()));
+        }
+        match SockRef::from(self.to.stream).shutdown(Shutdown::Write) {
+            Ok(()) => {}
+            // The receiver is gone already; the other direction says how.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+            Err(error) => return Err(Fault::Write(error)),
+        }
+        self.done.notify_one();
+        Ok(())
+    }
+
+    /// After EPIPE alone the peer's FIN had come before: that end was a true one (tcp(7)).
+    fn failed(&self, fault: Fault) -> Fault {
+        if matches!(&fault, Fault::Write(error) if error.kind() != io::ErrorKind::BrokenPipe) {
+            self.to.reset.store(true, Ordering::Relaxed);
+        }
+        fault
+    }
+}
+
+/// One read, and as much of it written as the receiver takes.
+fn step(from: &TcpStream, to: &TcpStream, meter: &AtomicU64) -> Result<Step, Fault> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Some(read) = read_some(from, scratch).map_err(Fault::Read)? else { return Ok(Step::Again) };
+        if read == 0 {
+            return Ok(Step::End);
+        }
+        let written = write_some(to, &scratch[..read], meter)?;
+        Ok(if written == read { Step::Again } else { Step::Left(scratch[written..read].to_vec()) })
+    })
+}
+
+/// `None`: nothing is there. A read that does not fill the buffer has taken all, and spares the one that would say so
+/// (epoll(7), question 9).
+fn read_some(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let mut read = None;
+    let result = from.try_io(Interest::READABLE, || {
+        let taken = (&*SockRef::from(from)).read(buffer)?;
+        read = Some(taken);
+        // tokio then waits for the next event.
+        if taken > 0 && taken < buffer.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(read),
+    }
+}
+
+/// Writes until the receiver takes no more.
+fn write_some(to: &TcpStream, bytes: &[u8], meter: &AtomicU64) -> Result<usize, Fault> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match to.try_write(&bytes[written..]) {
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(Fault::Write(error)),
+        }
+    }
+    // Nobody else adds to it.
+    meter.store(meter.load(Ordering::Relaxed) + written as u64, Ordering::Relaxed);
+    Ok(written)
+}
