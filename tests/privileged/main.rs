@@ -37,6 +37,7 @@ mod run;
 mod server_first;
 mod several;
 mod timeouts;
+mod torture;
 mod transfer;
 mod untouched;
 

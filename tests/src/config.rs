@@ -48,6 +48,11 @@ impl Config {
         self
     }
 
+    /// The same with this bypass of the TCP stack: `off`, `to-proxy`, `full`, `auto`.
+    pub fn bypass(self, bypass: &str) -> Self {
+        self.with("interception.bypass", bypass)
+    }
+
     /// The same with a `Backend` of this name, whose endpoints are JSON objects.
     pub fn with_backend(mut self, name: &str, endpoints: impl Into<Value>) -> Self {
         self.others.push(json!({

@@ -24,6 +24,17 @@ pub fn transfer_bytes() -> Option<u64> {
     Some(value.parse().unwrap_or_else(|error| panic!("SIDECAR_TEST_BYTES={value}: {error}")))
 }
 
+/// What `SIDECAR_TORTURE_SECONDS`, `SIDECAR_TORTURE_SEED` and `SIDECAR_TORTURE_BYPASS` say of the torture test, or these
+/// defaults.
+pub fn torture(seconds: u64, seed: u64, bypass: &str) -> (u64, u64, String) {
+    let number = |name: &str, default| {
+        let Ok(value) = std::env::var(name) else { return default };
+        value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}"))
+    };
+    let bypass = std::env::var("SIDECAR_TORTURE_BYPASS").unwrap_or_else(|_| bypass.to_owned());
+    (number("SIDECAR_TORTURE_SECONDS", seconds), number("SIDECAR_TORTURE_SEED", seed), bypass)
+}
+
 /// The directories of `PATH`, and those of system programs.
 pub(crate) fn program_directories() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -41,7 +41,7 @@ mod wait;
 pub use cgroup::Cgroup;
 pub use config::{Config, Mode};
 pub use connection::{Connection, canonical};
-pub use environment::transfer_bytes;
+pub use environment::{torture, transfer_bytes};
 pub use footprint::{Footprint, rules};
 pub use init::Init;
 pub use netns::Netns;

@@ -15,6 +15,7 @@ mod setup;
 mod test;
 mod tidy;
 mod toolchain;
+mod torture;
 mod util;
 
 use clap::{Parser, Subcommand};
@@ -67,6 +68,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Build, then torture connections under the sidecar for a while, looking at every byte.
+    Torture(torture::Options),
     /// Check formatting, lints, dependencies and house rules.
     Lint,
 }
@@ -98,6 +101,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Test { kernels: true, args } => kernels::run(&args),
         Command::Test { kernels: false, args } => test::run(&args),
         Command::Bench { args } => bench::run(&args),
+        Command::Torture(options) => torture::run(&options),
         Command::Lint => lint::run(),
     }
 }

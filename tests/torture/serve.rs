@@ -1,0 +1,73 @@
+//! The server of a run.
+
+use std::io::{ErrorKind, Read, Result, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::crowd::Crowd;
+use crate::endpoint::Endpoint;
+use crate::plan::Plan;
+use crate::stamp::Direction;
+
+/// Between two looks for ends that hang.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[arg(long)]
+    seed: u64,
+    /// Seconds without progress that are a hang.
+    #[arg(long, value_parser = crate::patience)]
+    patience: Duration,
+}
+
+/// Listens on a port of its own, says which, and serves until the standard input ends and all connections have; then
+/// says what it received and what failed.
+#[allow(clippy::disallowed_methods, reason = "waits between two looks")]
+pub(crate) fn serve(options: &Options) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{}", listener.local_addr()?.port())?;
+    let crowd = Arc::new(Crowd::default());
+    let (seed, accepting) = (options.seed, Arc::clone(&crowd));
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let crowd = Arc::clone(&accepting);
+            match socket {
+                Ok(socket) => drop(thread::spawn(move || welcome(&crowd, socket, seed))),
+                Err(error) => crowd.fail(format!("accept: {error}")),
+            }
+        }
+    });
+    let parent = thread::spawn(|| std::io::stdin().read(&mut [0]));
+    while !parent.is_finished() || crowd.live() > 0 {
+        thread::sleep(INTERVAL);
+        crowd.end_hanging(options.patience);
+    }
+    let (bytes, ended) = (crowd.bytes.load(Ordering::Relaxed), crowd.ended.load(Ordering::Relaxed));
+    let failed = crowd.failed.load(Ordering::Relaxed);
+    writeln!(
+        stdout,
+        "{}",
+        json!({"bytes": bytes, "ended": ended, "failed": failed, "failures": crowd.failures()})
+    )
+}
+
+/// Reads which connection this is, and runs its end.
+fn welcome(crowd: &Crowd, mut socket: TcpStream, seed: u64) {
+    let mut number = [0; 4];
+    match socket.read_exact(&mut number) {
+        Ok(()) => {
+            let plan = Plan::new(seed, u32::from_le_bytes(number));
+            crowd.run(Endpoint::new(socket, seed, plan, Direction::Down), None);
+        }
+        // A client that broke off before anything was sent.
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => (),
+        Err(error) => crowd.fail(format!("a connection's number: {error}")),
+    }
+}
