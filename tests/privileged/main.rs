@@ -31,6 +31,7 @@ mod many;
 mod names;
 mod neighbour;
 mod original_destination;
+mod real_programs;
 mod refuse;
 mod restart;
 mod run;

@@ -49,6 +49,7 @@ pub use pair::{PEER4, PEER6, POD4, POD6, Pair};
 pub use place::Place;
 pub use probe::{Probe, probe};
 pub use process::{Finished, Program};
+pub use require::tool;
 pub use servers::{Envoy, Kind, Nginx, Postgres, Redis, http_server, listen, listen_twice, serve};
 pub use sidecar::{Sidecar, binary, binary_for_everyone, cli};
 pub use wait::{DEADLINE, eventually};

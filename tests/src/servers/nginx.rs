@@ -15,6 +15,18 @@ impl Nginx {
     /// Starts it at `place`, which must be in `netns`, on `port` of every address.
     #[track_caller]
     pub fn start(netns: &Netns, place: &Place, port: u16) -> Self {
+        let server = format!(
+            "server {{
+                listen 0.0.0.0:{port}; listen [::]:{port};
+                return 200 '$remote_addr:$remote_port $server_addr:$server_port\\n';
+            }}"
+        );
+        Self::serving(netns, place, port, &server)
+    }
+
+    /// Starts it with these directives within `http`, one of whose servers must listen on `port`.
+    #[track_caller]
+    pub fn serving(netns: &Netns, place: &Place, port: u16, servers: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -25,10 +37,7 @@ impl Nginx {
             events {{ worker_connections 512; }}
             http {{
                 access_log off; default_type text/plain; {temporary}
-                server {{
-                    listen 0.0.0.0:{port}; listen [::]:{port};
-                    return 200 '$remote_addr:$remote_port $server_addr:$server_port\\n';
-                }}
+                {servers}
             }}"
         );
         let file = directory.path().join("nginx.conf");

