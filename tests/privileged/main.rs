@@ -37,6 +37,7 @@ mod restart;
 mod run;
 mod server_first;
 mod several;
+mod slow_readers;
 mod timeouts;
 mod torture;
 mod transfer;

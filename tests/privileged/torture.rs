@@ -68,11 +68,12 @@ fn faults_are_found() {
         ("drop", "100 bytes are lost, or come later"),
         ("repeat", "100 bytes are repeated, or come late"),
         ("reorder", "100 bytes are lost, or come later"),
+        ("stall", "nothing moved for 5s"),
     ] {
         let mut program = start(&net.place(), &["--connections", "48", "--patience", "5", "--fault", kind]);
         let finished = program.wait_for(3 * DEADLINE);
         assert_eq!(finished.status.code(), Some(1), "{kind}: {finished:?}");
-        let found = |line: &str| line.contains("wrong byte at Up offset") && line.ends_with(said);
+        let found = |line: &str| line.contains("server (") && line.contains(said);
         assert!(finished.stderr.lines().any(found), "{kind}: {}", finished.stderr);
     }
 }

@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Drop,
     Repeat,
     Reorder,
+    /// Nothing more is sent, and nothing is said of it.
+    Stall,
 }
 
 /// What is wrong from an offset on.

@@ -14,6 +14,7 @@ mod receive;
 mod run;
 mod send;
 mod serve;
+mod stall;
 mod stamp;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Command {
     Run(run::Options),
     /// The server of a run, until its standard input ends.
     Serve(serve::Options),
+    /// Connections whose readers stop, and go on later.
+    Stall(stall::Options),
 }
 
 /// How long an end may see nothing move before it hangs.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Serve(options) => serve::serve(&options).map(|()| true),
+        Command::Stall(options) => stall::stall(&options).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

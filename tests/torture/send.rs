@@ -12,7 +12,7 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::uio::writev;
 
 use crate::endpoint::{Endpoint, Failure, Outcome};
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::plan::{End, Moment, Step, Writes};
 use crate::random::Random;
 
@@ -67,6 +67,9 @@ impl<'a> Sender<'a> {
         let Some(step) = self.step else { return self.finish() };
         if self.end.received() < step.after {
             return Ok(Outcome::Awaiting(step.after));
+        }
+        if self.fault.is_some_and(|fault| fault.kind == Kind::Stall && sent >= fault.at) {
+            return Ok(Outcome::Awaiting(u64::MAX));
         }
         if self.taken == self.offered.len() {
             let most = (step.until - sent).min(self.end.until_break(Moment::Sent, sent));
