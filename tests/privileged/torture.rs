@@ -1,5 +1,4 @@
-//! Thousands of connections whose ends do everything that a proxy or the bypass could get wrong (`torture/`), all of
-//! them captured at the client and served under the sidecar: both hops have a program at one end.
+//! Thousands of connections whose ends do everything that a proxy or the bypass could get wrong (`torture/`).
 
 use std::fmt::Display;
 use std::io::Write;
@@ -7,15 +6,32 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sidecar_tests::{
-    Config, DEADLINE, Mode, Netns, Place, Program, Sidecar, eventually, in_modes, require, torture,
+    Config, DEADLINE, Finished, Mode, Netns, POD4, Pair, Place, Program, Sidecar, eventually, in_modes,
+    require, torture,
 };
+
+use crate::at;
 
 /// How long it may take until the last connection has ended, one that hangs included.
 const TAIL: Duration = Duration::from_secs(90);
 
+/// What the environment asks for.
+struct Wish {
+    seconds: u64,
+    seed: String,
+    bypass: String,
+}
+
+impl Wish {
+    fn read() -> Self {
+        let (seconds, seed, bypass) = torture(20, 1, "full");
+        Self { seconds, seed: seed.to_string(), bypass }
+    }
+}
+
 /// The torture program at `place`.
 fn start(place: &Place, args: &[&str]) -> Program {
-    Program::start(place.command(env!("CARGO_BIN_EXE_torture")).arg("run").args(args))
+    Program::start(place.command(env!("CARGO_BIN_EXE_torture")).args(args))
 }
 
 /// Past libtest's capture: whoever waits for hours wants to see how far it is.
@@ -23,23 +39,22 @@ fn say(what: impl Display) {
     let _ = write!(std::io::stderr(), "{what}");
 }
 
-fn every_byte(mode: Mode) {
-    let (seconds, seed, bypass) = torture(20, 1, "full");
-    let net = Netns::new("torture");
-    // Each connection leaves two ports in TIME_WAIT for a minute.
-    net.sysctl("net/ipv4/ip_local_port_range", "1024 65535");
-    let config = Config::new(mode).bypass(&bypass).with("interception.outbound.captureLoopback", true);
-    let sidecar = Sidecar::start(&net, &config);
-    let mut program =
-        start(&sidecar.place(), &["--seconds", &seconds.to_string(), "--seed", &seed.to_string()]);
+/// Runs the clients at `place` to their end.
+fn run(place: &Place, wish: &Wish, args: &[&str]) -> Finished {
+    let wished = ["run", "--seconds", &wish.seconds.to_string(), "--seed", &wish.seed];
+    let mut program = start(place, &[&wished, args].concat());
     let mut said = 0;
-    eventually(Duration::from_secs(seconds) + TAIL, "the end of the torture", || {
+    eventually(Duration::from_secs(wish.seconds) + TAIL, "the end of the torture", || {
         let text = program.stderr();
         say(&text[said..]);
         said = text.len();
         program.has_ended().then_some(())
     });
-    let finished = program.wait();
+    program.wait()
+}
+
+/// Sees that nothing failed, and that all connections went through the proxy.
+fn judge(sidecar: &Sidecar, wish: &Wish, direction: &str, finished: &Finished) {
     let metrics = sidecar.ask("metrics", "/metrics", &[]).success();
     let counted = |line: &&str| {
         let bytes = ["sidecar_tcp_sent_bytes_total", "sidecar_tcp_received_bytes_total"];
@@ -47,16 +62,46 @@ fn every_byte(mode: Mode) {
         bytes.iter().chain(&bypass).any(|name| line.starts_with(name))
     };
     let counted: Vec<_> = metrics.lines().filter(counted).collect();
-    let report = format!("bypass {bypass}: {}\n{}\n", finished.stdout.trim(), counted.join("\n"));
+    let summary = finished.stdout.trim();
+    let report = format!("{direction}, bypass {}: {summary}\n{}\n", wish.bypass, counted.join("\n"));
     say(&report);
     assert!(finished.status.success(), "{report}{}", finished.stderr);
-    let summary: Value = serde_json::from_str(&finished.stdout).unwrap();
+    let summary: Value = serde_json::from_str(summary).unwrap();
     let connections = summary["connections"].as_u64().unwrap();
-    assert!(connections > 10 * seconds, "too few to mean something: {report}");
-    let captured = sidecar.metric("sidecar_bpf_captured_outbound_total");
+    assert!(connections > 5 * wish.seconds, "too few to mean something: {report}");
+    let captured = sidecar.metric(&format!("sidecar_bpf_captured_{direction}_total"));
     assert!(captured >= connections, "not all were captured: {captured} of {report}");
 }
-in_modes!(every_byte: Ebpf);
+
+/// Captured at the client and served under the same sidecar: both hops have a program at one end.
+fn every_byte_outbound(mode: Mode) {
+    let wish = Wish::read();
+    let net = Netns::new("torture");
+    // Each connection leaves two ports in TIME_WAIT for a minute.
+    net.sysctl("net/ipv4/ip_local_port_range", "1024 65535");
+    let config = Config::new(mode).bypass(&wish.bypass).with("interception.outbound.captureLoopback", true);
+    let sidecar = Sidecar::start(&net, &config);
+    let finished = run(&sidecar.place(), &wish, &[]);
+    judge(&sidecar, &wish, "outbound", &finished);
+}
+in_modes!(every_byte_outbound: Ebpf);
+
+/// From clients elsewhere to a server under the sidecar.
+fn every_byte_inbound(mode: Mode) {
+    let wish = Wish::read();
+    let net = Pair::new("torture");
+    let sidecar = Sidecar::start(&net.pod, &Config::new(mode).bypass(&wish.bypass));
+    let address = at(POD4, 9000);
+    let mut server = start(&sidecar.place(), &["serve", "--seed", &wish.seed, "--listen", &address]);
+    server.wait_for_output("9000\n");
+    let finished = run(&net.peer.place(), &wish, &["--server", &address]);
+    judge(&sidecar, &wish, "inbound", &finished);
+    server.close_stdin();
+    let ended = server.wait_for(TAIL);
+    let seen: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(seen["failed"], 0, "{seen:#}");
+}
+in_modes!(every_byte_inbound: Ebpf);
 
 /// The torture test itself fails when it should, and says where.
 #[test]
@@ -70,8 +115,8 @@ fn faults_are_found() {
         ("reorder", "100 bytes are lost, or come later"),
         ("stall", "nothing moved for 5s"),
     ] {
-        let mut program = start(&net.place(), &["--connections", "48", "--patience", "5", "--fault", kind]);
-        let finished = program.wait_for(3 * DEADLINE);
+        let args = ["run", "--connections", "33", "--patience", "5", "--fault", kind];
+        let finished = start(&net.place(), &args).wait_for(3 * DEADLINE);
         assert_eq!(finished.status.code(), Some(1), "{kind}: {finished:?}");
         let found = |line: &str| line.contains("server (") && line.contains(said);
         assert!(finished.stderr.lines().any(found), "{kind}: {}", finished.stderr);

@@ -202,12 +202,10 @@ impl Endpoint {
     fn line(&self) -> Option<String> {
         let (own, peer) = (self.socket.local_addr().ok()?.port(), self.socket.peer_addr().ok()?.port());
         let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
-        let own = format!("0100007F:{own:04X}");
-        // A captured client's peer is shown as it dialled, not as the socket has it.
-        let mut lines = table.lines().map(str::trim).filter(|line| line.contains(&own));
-        let exact = format!(":{peer:04X} ");
-        let all: Vec<_> = lines.by_ref().collect();
-        all.iter().find(|line| line.contains(&exact)).or(all.first()).map(ToString::to_string)
+        let (own, peer) = (format!(":{own:04X} "), format!(":{peer:04X} "));
+        let lines: Vec<_> = table.lines().map(str::trim).filter(|line| line.contains(&own)).collect();
+        // A captured client's peer is told as it dialled, not as the table has it.
+        lines.iter().find(|line| line.contains(&peer)).or(lines.first()).map(ToString::to_string)
     }
 
     fn now(&self) -> u64 {

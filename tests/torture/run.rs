@@ -36,8 +36,11 @@ pub(crate) struct Options {
     /// The first connection's number: a run of one connection repeats it.
     #[arg(long, default_value_t = 0)]
     first: u32,
+    /// A server that runs already, with the same seed; otherwise one is started.
+    #[arg(long)]
+    server: Option<SocketAddr>,
     /// How many connections there are at once.
-    #[arg(long, default_value_t = 96)]
+    #[arg(long, default_value_t = 64)]
     at_once: u32,
     /// Seconds without progress that are a hang.
     #[arg(long, value_parser = crate::patience, default_value = "20")]
@@ -47,14 +50,22 @@ pub(crate) struct Options {
     fault: Option<Kind>,
 }
 
+/// A server of our own.
+struct Server {
+    child: Child,
+    said: BufReader<ChildStdout>,
+    port: u16,
+}
+
 /// Behaviours, each with how many ends had it.
 type Counts = BTreeMap<String, u64>;
 
 /// Runs both sides; true when nothing failed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let start = Instant::now();
-    let (mut server, mut said, port) = start_server(options)?;
-    let server_address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let server = if options.server.is_some() { None } else { Some(Server::start(options)?) };
+    let own = server.as_ref().map(|server| SocketAddr::from((Ipv4Addr::LOCALHOST, server.port)));
+    let Some(address) = options.server.or(own) else { return Err(Error::other("no server")) };
     let crowd = Crowd::default();
     let (next, over) = (AtomicU32::new(0), AtomicBool::new(false));
     let end = start + Duration::from_secs(options.seconds);
@@ -68,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 }
                 let plan = Plan::new(options.seed, options.first + number);
                 count(&mut counts, &plan);
-                connect(&crowd, server_address, options, plan);
+                connect(&crowd, address, options, plan);
             }
             counts
         };
@@ -83,11 +94,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         over.store(true, Ordering::Relaxed);
         all
     });
-    drop(server.stdin.take());
-    let mut line = String::new();
-    said.read_line(&mut line)?;
-    server.wait()?;
-    let seen: Value = serde_json::from_str(&line)?;
+    // A server that was not started here is asked by whoever started it.
+    let seen = server.map_or(Ok(json!({"failed": 0})), Server::end)?;
     let failed = crowd.failed.load(Ordering::Relaxed) + seen["failed"].as_u64().unwrap_or(1);
     let summary = json!({
         "seed": options.seed,
@@ -104,16 +112,27 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(failed == 0)
 }
 
-fn start_server(options: &Options) -> Result<(Child, BufReader<ChildStdout>, u16)> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["serve", "--seed", &options.seed.to_string()]);
-    command.args(["--patience", &options.patience.as_secs().to_string()]);
-    let mut server = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut said = BufReader::new(server.stdout.take().ok_or_else(|| Error::other("no pipe"))?);
-    let mut port = String::new();
-    said.read_line(&mut port)?;
-    let port = port.trim().parse().map_err(|_| Error::other(format!("the server said {port:?}")))?;
-    Ok((server, said, port))
+impl Server {
+    fn start(options: &Options) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["serve", "--seed", &options.seed.to_string()]);
+        command.args(["--patience", &options.patience.as_secs().to_string()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut said = BufReader::new(child.stdout.take().ok_or_else(|| Error::other("no pipe"))?);
+        let mut port = String::new();
+        said.read_line(&mut port)?;
+        let port = port.trim().parse().map_err(|_| Error::other(format!("the server said {port:?}")))?;
+        Ok(Self { child, said, port })
+    }
+
+    /// What it says when it has ended.
+    fn end(mut self) -> Result<Value> {
+        drop(self.child.stdin.take());
+        let mut line = String::new();
+        self.said.read_line(&mut line)?;
+        self.child.wait()?;
+        Ok(serde_json::from_str(&line)?)
+    }
 }
 
 /// Runs a connection from first to last.

@@ -1,7 +1,7 @@
 //! The server of a run.
 
 use std::io::{ErrorKind, Read, Result, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -19,18 +19,20 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
-    #[arg(long)]
+    #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
     /// Seconds without progress that are a hang.
-    #[arg(long, value_parser = crate::patience)]
+    #[arg(long, value_parser = crate::patience, default_value = "20")]
     patience: Duration,
 }
 
-/// Listens on a port of its own, says which, and serves until the standard input ends and all connections have; then
+/// Listens, says on which port, and serves until the standard input ends and all connections have; then
 /// says what it received and what failed.
 #[allow(clippy::disallowed_methods, reason = "waits between two looks")]
 pub(crate) fn serve(options: &Options) -> Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let listener = TcpListener::bind(options.listen)?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{}", listener.local_addr()?.port())?;
     let crowd = Arc::new(Crowd::default());
