@@ -118,7 +118,7 @@ fn faults_are_found() {
         let args = ["run", "--connections", "33", "--patience", "5", "--fault", kind];
         let finished = start(&net.place(), &args).wait_for(3 * DEADLINE);
         assert_eq!(finished.status.code(), Some(1), "{kind}: {finished:?}");
-        let found = |line: &str| line.contains("server (") && line.contains(said);
+        let found = |line: &str| line.starts_with("FAILED connection") && line.contains(said);
         assert!(finished.stderr.lines().any(found), "{kind}: {}", finished.stderr);
     }
 }

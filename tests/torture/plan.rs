@@ -83,6 +83,8 @@ pub(crate) enum Reads {
     Splice,
     /// recv() so many times, then splice().
     SpliceAfter(u64),
+    /// recv() so many times, and then woken by many bytes only (`SO_RCVLOWAT`), when non-blocking.
+    LowWaterAfter(u64),
 }
 
 /// How an end ends.
@@ -159,7 +161,8 @@ impl Plan {
 impl Side {
     fn new(random: &mut Random) -> Self {
         let turning = Driver::Turning(random.of_any_size(1..=200));
-        let later = Reads::SpliceAfter(random.of_any_size(1..=200));
+        let splices = Reads::SpliceAfter(random.of_any_size(1..=200));
+        let low_water = Reads::LowWaterAfter(random.of_any_size(1..=200));
         Self {
             driver: random.pick(&[
                 (26, Driver::EpollEdge),
@@ -178,11 +181,12 @@ impl Side {
                 (12, Writes::Sendfile),
             ]),
             reads: random.pick(&[
-                (56, Reads::Recv),
+                (50, Reads::Recv),
                 (14, Reads::Peek),
                 (8, Reads::WaitAll),
                 (11, Reads::Splice),
-                (11, later),
+                (11, splices),
+                (6, low_water),
             ]),
             prompt: random.percent(97),
             steps: Vec::new(),
@@ -226,7 +230,7 @@ impl Side {
         self.steps.last().map_or(0, |step| step.until)
     }
 
-    /// What the other end must have sent by the time that this end goes on sending.
+    /// How many bytes the other end must have sent by the time that this end goes on sending.
     pub(crate) fn wanted(&self, received: u64) -> u64 {
         self.steps.iter().map(|step| step.after).find(|after| *after > received).unwrap_or(self.incoming)
     }
@@ -285,7 +289,7 @@ mod tests {
         };
         assert_eq!(names(|side| name(side.driver)), 6);
         assert_eq!(names(|side| name(side.writes)), 6);
-        assert_eq!(names(|side| name(side.reads)), 5);
+        assert_eq!(names(|side| name(side.reads)), 6);
         assert_eq!(names(|side| name(side.end)), 4);
     }
 }

@@ -2,20 +2,27 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, SpliceFFlags, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::sockopt::SetStruct;
+use nix::sys::socket::{MsgFlags, recv, setsockopt};
 use nix::unistd::pipe2;
-use std::os::fd::AsFd;
+use nix::{libc, setsockopt_impl};
 
 use crate::endpoint::{Endpoint, Failure, Outcome};
 use crate::plan::{End, Moment, Reads};
 use crate::random::Random;
 use crate::stamp::{ENOUGH, Place, Stream, within_word};
+
+setsockopt_impl!(LowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32, SetStruct<i32>);
+
+/// `SO_RCVLOWAT`, which nix does not have.
+#[derive(Clone, Copy, Debug)]
+struct LowWater;
 
 /// The largest read; also what a pipe holds (pipe(7)).
 const LARGEST: u64 = 64 << 10;
@@ -136,6 +143,15 @@ impl<'a> Receiver<'a> {
                     return Err(Unread::Wrong("MSG_WAITALL came back with less than was asked for"));
                 }
                 Ok(length)
+            }
+            Reads::LowWaterAfter(reads) if self.reads >= reads => {
+                // More would never come before this end has sent something itself. A blocking read takes what is there and
+                // then waits for as much again, which may never come either: Linux does so on plain TCP.
+                let coming = self.end.side().wanted(received) - received;
+                let most_wake = if self.blocking { 1 } else { coming.clamp(1, 2048) };
+                let wake = self.random.of_any_size(1..=most_wake);
+                setsockopt(&self.end.socket, LowWater, &i32::try_from(wake).unwrap_or(1))?;
+                Ok(recv(socket, &mut self.buffer[..most], none)?)
             }
             Reads::Splice => self.splice(most),
             Reads::SpliceAfter(reads) if self.reads >= reads => self.splice(most),
