@@ -48,7 +48,8 @@ impl Crowd {
 
     /// Keeps a failure, and says it at once.
     pub(crate) fn fail(&self, failure: String) {
-        let _ = writeln!(std::io::stderr(), "FAILED {failure}");
+        // In one piece: client and server share the standard error stream.
+        let _ = std::io::stderr().write_all(format!("FAILED {failure}\n").as_bytes());
         self.failed.fetch_add(1, Ordering::Relaxed);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() < MOST_FAILURES {
