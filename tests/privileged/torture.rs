@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -81,8 +82,16 @@ fn every_byte_outbound(mode: Mode) {
     net.sysctl("net/ipv4/ip_local_port_range", "1024 65535");
     let config = Config::new(mode).bypass(&wish.bypass).with("interception.outbound.captureLoopback", true);
     let sidecar = Sidecar::start(&net, &config);
-    let finished = run(&sidecar.place(), &wish, &[]);
-    judge(&sidecar, &wish, "outbound", &finished);
+    // Programs that earn the bypass beside others that lose it: each kind at a port of its own.
+    let place = sidecar.place();
+    let (place, wish) = (&place, &wish);
+    thread::scope(|scope| {
+        let wild = scope.spawn(move || run(place, wish, &[]));
+        let finished = run(place, wish, &["--event-driven"]);
+        judge(&sidecar, wish, "outbound", &finished);
+        judge(&sidecar, wish, "outbound", &wild.join().unwrap());
+    });
+    assert_both_paths(&sidecar, wish);
 }
 in_modes!(every_byte_outbound: Ebpf);
 
@@ -91,15 +100,40 @@ fn every_byte_inbound(mode: Mode) {
     let wish = Wish::read();
     let net = Pair::new("torture");
     let sidecar = Sidecar::start(&net.pod, &Config::new(mode).bypass(&wish.bypass));
-    let address = at(POD4, 9000);
-    let mut server = start(&sidecar.place(), &["serve", "--seed", &wish.seed, "--listen", &address]);
-    server.wait_for_output("9000\n");
-    let finished = run(&net.peer.place(), &wish, &["--server", &address]);
-    judge(&sidecar, &wish, "inbound", &finished);
-    server.close_stdin();
-    let ended = server.wait_for(TAIL);
-    let seen: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
-    assert_eq!(seen["failed"], 0, "{seen:#}");
+    let serve = |port: u16, kind: &[&str]| {
+        let address = at(POD4, port);
+        let args = [&["serve", "--seed", &wish.seed, "--listen", &address], kind].concat();
+        let mut server = start(&sidecar.place(), &args);
+        server.wait_for_output(&format!("{port}\n"));
+        (address, server)
+    };
+    let serve_and_run = |port: u16, kind: &[&str]| {
+        let (address, mut server) = serve(port, kind);
+        let finished = run(&net.peer.place(), &wish, &[&["--server", &address], kind].concat());
+        judge(&sidecar, &wish, "inbound", &finished);
+        server.close_stdin();
+        let ended = server.wait_for(TAIL);
+        let seen: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+        assert_eq!(seen["failed"], 0, "{seen:#}");
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| serve_and_run(9000, &[]));
+        serve_and_run(9001, &["--event-driven"]);
+    });
+    assert_both_paths(&sidecar, &wish);
+}
+
+/// Bytes went either way, and the path was switched back and forth.
+fn assert_both_paths(sidecar: &Sidecar, wish: &Wish) {
+    let redirected = sidecar.metric("sidecar_bpf_redirected_messages_total");
+    let by_tcp: Vec<_> = ["unacknowledged", "full"]
+        .iter()
+        .map(|reason| sidecar.metric(&format!("sidecar_bpf_fallback_{reason}_total")))
+        .collect();
+    match wish.bypass.as_str() {
+        "off" => assert_eq!(redirected, 0),
+        _ => assert!(redirected > 1000 && by_tcp.iter().all(|n| *n > 10), "{redirected} {by_tcp:?}"),
+    }
 }
 in_modes!(every_byte_inbound: Ebpf);
 

@@ -144,6 +144,23 @@ impl Plan {
         Self { connection, client, server }
     }
 
+    /// The same, with ends that earn the bypass: event-driven ones, that read with recv().
+    pub(crate) fn event_driven(mut self) -> Self {
+        for side in [&mut self.client, &mut self.server] {
+            side.driver = match side.driver {
+                Driver::Blocking | Driver::Turning(_) => Driver::EpollEdge,
+                Driver::ConnectTimeout => Driver::EpollLevel,
+                driver => driver,
+            };
+            side.reads = match side.reads {
+                Reads::Splice => Reads::Peek,
+                Reads::WaitAll | Reads::SpliceAfter(_) | Reads::LowWaterAfter(_) => Reads::Recv,
+                reads => reads,
+            };
+        }
+        self
+    }
+
     /// What this end sends into `Direction`.
     pub(crate) fn sender(&self, direction: Direction) -> &Side {
         match direction {

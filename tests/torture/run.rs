@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// Same seed, same connections.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Only ends that earn the bypass.
+    #[arg(long)]
+    event_driven: bool,
     /// No connection begins after so many seconds.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
@@ -78,6 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     break;
                 }
                 let plan = Plan::new(options.seed, options.first + number);
+                let plan = if options.event_driven { plan.event_driven() } else { plan };
                 count(&mut counts, &plan);
                 connect(&crowd, address, options, plan);
             }

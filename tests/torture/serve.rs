@@ -21,6 +21,9 @@ const INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Only ends that earn the bypass.
+    #[arg(long)]
+    event_driven: bool,
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Seconds without progress that are a hang.
@@ -36,12 +39,12 @@ pub(crate) fn serve(options: &Options) -> Result<()> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{}", listener.local_addr()?.port())?;
     let crowd = Arc::new(Crowd::default());
-    let (seed, accepting) = (options.seed, Arc::clone(&crowd));
+    let (seed, event_driven, accepting) = (options.seed, options.event_driven, Arc::clone(&crowd));
     thread::spawn(move || {
         for socket in listener.incoming() {
             let crowd = Arc::clone(&accepting);
             match socket {
-                Ok(socket) => drop(thread::spawn(move || welcome(&crowd, socket, seed))),
+                Ok(socket) => drop(thread::spawn(move || welcome(&crowd, socket, seed, event_driven))),
                 Err(error) => crowd.fail(format!("accept: {error}")),
             }
         }
@@ -61,11 +64,12 @@ pub(crate) fn serve(options: &Options) -> Result<()> {
 }
 
 /// Reads which connection this is, and runs its end.
-fn welcome(crowd: &Crowd, mut socket: TcpStream, seed: u64) {
+fn welcome(crowd: &Crowd, mut socket: TcpStream, seed: u64, event_driven: bool) {
     let mut number = [0; 4];
     match socket.read_exact(&mut number) {
         Ok(()) => {
             let plan = Plan::new(seed, u32::from_le_bytes(number));
+            let plan = if event_driven { plan.event_driven() } else { plan };
             crowd.run(Endpoint::new(socket, seed, plan, Direction::Down), None);
         }
         // A client that broke off before anything was sent.
