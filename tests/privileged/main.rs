@@ -21,6 +21,7 @@ mod early_answer;
 mod envoy;
 mod fast_open;
 mod half_close;
+mod hazards;
 mod init;
 mod kill;
 mod link_local;

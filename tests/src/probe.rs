@@ -1,5 +1,7 @@
 //! The client program: `programs/probe.py`, whose subcommands print one JSON line.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::{Finished, Place, Program, servers};
@@ -22,7 +24,18 @@ impl Probe {
     /// Runs a probe at `place` until it has said what it saw, with its connections open.
     #[track_caller]
     pub fn hold(place: &Place, args: &[&str]) -> Self {
-        let mut program = Program::start(servers::python(place, "probe.py").args(args).arg("--hold"));
+        Self::start(servers::python(place, "probe.py").args(args).arg("--hold"))
+    }
+
+    /// The same of `programs/bypass.py`, both ends of connections in one program.
+    #[track_caller]
+    pub fn hold_both_ends(place: &Place, args: &[&str]) -> Self {
+        Self::start(servers::python(place, "bypass.py").args(args))
+    }
+
+    #[track_caller]
+    fn start(command: &mut Command) -> Self {
+        let mut program = Program::start(command);
         let seen = last_line(&program.wait_for_output("\n"));
         Self { program, seen }
     }
