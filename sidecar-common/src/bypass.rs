@@ -215,6 +215,8 @@ pub mod seen {
     pub const NO_ROOM: u32 = 1 << 9;
     /// The kernel refused to enrol a socket.
     pub const REFUSED: u32 = 1 << 10;
+    /// Its program has closed it.
+    pub const GONE: u32 = 1 << 11;
 }
 
 shared! {

@@ -165,6 +165,11 @@ fn tally(question: &Question, answer: &mut Answer) {
         answer.seen |= seen::BLOCKED;
     }
     let program = ours.cookie;
+    let peer = Socket(ours.address);
+    let closed = peer.file().is_none() || peer.cookie() != Some(program);
+    if closed {
+        answer.seen |= seen::GONE;
+    }
     // SAFETY: see `maps`.
     if let Some(theirs) = unsafe { PEERS.get(program) } {
         answer.to_proxy = theirs.sent;

@@ -334,6 +334,14 @@ impl Observer for Sockets {
             hops.upstream.message(upstream);
         }
     }
+
+    fn is_abandoned(&self, socket: &TcpStream) -> bool {
+        let hop = |hops: &Hops| {
+            let of_client = std::ptr::eq(socket, &raw const self.client);
+            if of_client { hops.client.is_abandoned() } else { hops.upstream.is_abandoned() }
+        };
+        self.hops.get().is_some_and(hop)
+    }
 }
 
 impl Probe for Sockets {

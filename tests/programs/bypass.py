@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import itertools
 import json
 import random
 import select
@@ -17,7 +18,6 @@ import struct
 import sys
 import termios
 import threading
-import time
 
 from ends import PATIENCE, PIECE, WAYS, End, Ended, Line
 
@@ -246,14 +246,22 @@ def orphans(args):
 
 
 def abandon(args):
-    """The reader stops, its writer is held, and then the reader closes. The writer is told."""
-    one = line(args).warm()
-    while one.near.send_some(16_384) or one.near.ready(select.EPOLLOUT, 0.5):
-        pass
-    one.far.close()
-    began = time.monotonic()
-    told = writing_ends(one.near)
-    say(told=told, milliseconds=int((time.monotonic() - began) * 1000), **counts(one))
+    """A reader stops, its writer is held, and then the reader closes. The writer is told."""
+    listener, told = listen(args), {}
+    for dialled, halved in itertools.product([True, False], repeat=2):
+        one = Line(listener, args.way, args.far).warm()
+        writer, reader = (one.near, one.far) if dialled else (one.far, one.near)
+        while writer.send_some(16_384) or writer.ready(select.EPOLLOUT, 0.5):
+            pass
+        if halved:
+            # Its close then sends nothing more.
+            reader.sock.shutdown(socket.SHUT_WR)
+            writer.finish()
+        reader.close()
+        name = writing_ends(writer)
+        told[name] = told.get(name, 0) + 1
+        writer.close()
+    say(told=told)
     hold()
 
 

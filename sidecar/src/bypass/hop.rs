@@ -95,6 +95,14 @@ impl Hop {
         }
     }
 
+    /// True when the program has closed its socket, as far as is known. TCP resets a connection whose reader closes with
+    /// bytes unread; those in an enrolled socket's own queue are no such to it, and a writer that waits for room would wait
+    /// until the kernel forgets the reader (`net.ipv4.tcp_fin_timeout`).
+    pub fn is_abandoned(&self) -> bool {
+        let ask = |found: &Found| self.ladder.kernel.ask(Ask::Count, found.hop, 0);
+        self.found.get().is_some_and(|found| ask(found).is_ok_and(|answer| answer.seen & seen::GONE != 0))
+    }
+
     /// Looks, and climbs where it can. Returns after how many messages to look again.
     fn look(&self, stream: &TcpStream, messages: u32) -> u32 {
         let found = match self.found.get() {

@@ -54,6 +54,10 @@ pub struct Meters<'a> {
 pub trait Observer {
     /// Once a message; cheap.
     fn message(&self);
+
+    /// Asked now and then while `socket` takes no more: true when its peer will never read again, and TCP does not say
+    /// so.
+    fn is_abandoned(&self, socket: &TcpStream) -> bool;
 }
 
 /// Told as a direction ends: its reader has seen the end, and everything was handed to its writer.

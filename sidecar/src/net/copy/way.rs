@@ -3,18 +3,24 @@
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::net::Shutdown;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
 
 use super::Observer;
 
 /// What one read takes at most, and so what waits in memory at most for each direction.
 const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// How often the reader of a socket that takes no more is looked after.
+const HELD_POLL: Duration = Duration::from_millis(250);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
@@ -31,6 +37,8 @@ pub(super) struct Way<'a> {
     left: Vec<u8>,
     /// How much of it is written.
     written: usize,
+    /// While it waits: when to look after the receiver.
+    held: Option<Pin<Box<Sleep>>>,
 }
 
 /// A socket of the copy.
@@ -62,7 +70,7 @@ impl<'a> Way<'a> {
         done: &'a Notify,
         observer: &'a (dyn Observer + Sync),
     ) -> Self {
-        Self { from, to, meter, done, observer, left: Vec::new(), written: 0 }
+        Self { from, to, meter, done, observer, left: Vec::new(), written: 0, held: None }
     }
 
     /// Goes on as far as both sockets let it. Ready when the end was read and passed on, or something failed.
@@ -87,14 +95,31 @@ impl<'a> Way<'a> {
     /// Writes what was left.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         while self.written < self.left.len() {
-            ready!(self.to.stream.poll_write_ready(cx)).map_err(|error| self.failed(Fault::Write(error)))?;
+            let ready = match self.to.stream.poll_write_ready(cx) {
+                Poll::Ready(ready) => ready,
+                Poll::Pending => ready!(self.poll_held(cx)),
+            };
+            ready.map_err(|error| self.failed(Fault::Write(error)))?;
             let result = write_some(self.to.stream, &self.left[self.written..], self.meter);
             self.written += result.map_err(|fault| self.failed(fault))?;
         }
         // Its memory goes as well: an idle connection holds no buffer.
         self.left = Vec::new();
         self.written = 0;
+        self.held = None;
         Poll::Ready(Ok(()))
+    }
+
+    /// Pending while the receiver may still read; an error when it never will.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let held = self.held.get_or_insert_with(|| Box::pin(sleep(HELD_POLL)));
+            ready!(held.as_mut().poll(cx));
+            if self.observer.is_abandoned(self.to.stream) {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            self.held = None;
+        }
     }
 
     fn end(&self) -> Result<(), Fault> {
