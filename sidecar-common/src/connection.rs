@@ -36,8 +36,8 @@ pub struct Record {
     pub state: u32,
     /// Bits of [`phantom`].
     pub phantoms: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Not 0: the program has spliced from its socket (splice(2)).
+    pub spliced: u32,
 }
 
 /// Octets that the kernel's byte counters hold and that are no payload: a SYN and a FIN take a sequence number each

@@ -16,7 +16,7 @@ use sidecar_common::bypass::{Answer, Ask, ETHERNET, Peer, Question, end, seen, t
 use sidecar_common::flow::{FlowKey, Intent};
 
 use crate::layout::Socket;
-use crate::maps::{ORIGINS, PEERS, SOCKETS};
+use crate::maps::{ORIGINS, PEERS, RECORDS, SOCKETS};
 use crate::sock::{field, tcp};
 
 /// What speaks against enrolling.
@@ -85,6 +85,10 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) 
     };
     // SAFETY: see `maps`.
     let (ours, theirs) = unsafe { (&mut *ours, &mut *theirs) };
+    // SAFETY: see `maps`.
+    if matches!(unsafe { RECORDS.get(program_cookie) }, Some(record) if record.spliced != 0) {
+        theirs.spliced = 1;
+    }
     if theirs.spliced != 0 {
         seen |= seen::SPLICED;
     }

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::bpf_get_current_task;
 use aya_ebpf::programs::TracePointContext;
 
 use crate::layout::File;
-use crate::maps::PEERS;
+use crate::maps::{PEERS, RECORDS};
 
 /// Where `fd_in` is among what the tracepoint gives (/sys/kernel/tracing/events/syscalls/sys_enter_splice/format).
 const FD_IN: usize = 16;
@@ -30,5 +30,10 @@ pub fn seen(ctx: &TracePointContext) {
     if let Some(other) = PEERS.get_ptr_mut(other) {
         // SAFETY: as above.
         unsafe { (*other).spliced = 1 };
+    }
+    // The first look, which may enrol at once, comes after its first messages.
+    if let Some(record) = RECORDS.get_ptr_mut(cookie) {
+        // SAFETY: see `maps`; one aligned store.
+        unsafe { (*record).spliced = 1 };
     }
 }

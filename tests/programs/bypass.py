@@ -327,7 +327,7 @@ def history(args):
     before = [Line(listener, seed=seed + 1).warm() for seed in range(args.count)]
     for one in before:
         one.close()
-    one = Line(listener, args.then, seed=99)
+    one = Line(listener, args.then, args.far, seed=99)
     torture(one, args.times)
     say(**counts(one))
     hold()

@@ -89,12 +89,14 @@ fn the_first_rule_holds() {
     Run::with(&config, &["rounds"]).hop().goes_by("to-proxy");
 }
 
-/// A program that blocks after eight connections that did not is looked at all the same: what it has earned is to be
-/// enrolled sooner, not blindly.
+/// A program that blocks, or splices, after eight connections that did not is looked at all the same: what it has earned
+/// is to be enrolled sooner, not blindly.
 #[test]
-fn blocking_after_eight_that_did_not() {
+fn other_ways_after_eight_of_one() {
     require!(root);
-    let run = Run::at("full", &["history", "--count", "10", "--then", "blocking", "--times", "1000"]);
-    assert!(by_path(&run.sidecar, "sent", "bypass") > 0, "the others were enrolled");
-    run.hop().kept_out("lost", "blocking mode");
+    for (way, reason) in [("blocking", "blocking mode"), ("splice", "splices")] {
+        let run = Run::at("full", &["history", "--count", "10", "--then", way, "--times", "500"]);
+        assert!(by_path(&run.sidecar, "sent", "bypass") > 0, "the others were enrolled");
+        run.hop().kept_out("lost", reason);
+    }
 }
