@@ -47,9 +47,11 @@ impl Standings {
         self.with(program, |standing| standing.lost.clone())
     }
 
-    /// True when a program has earned to be enrolled at the first look.
+    /// True when a program has earned to be enrolled at the first look. One that nobody knows has not: what it did before
+    /// was not recorded, nor is it told from others.
     pub(super) fn earned(&self, program: &ProgramKey) -> bool {
-        self.with(program, |standing| (standing.enrolled >= EARNED).then_some(())).is_some()
+        !program.comm.is_empty()
+            && self.with(program, |standing| (standing.enrolled >= EARNED).then_some(())).is_some()
     }
 
     /// A connection of it was enrolled.
@@ -81,7 +83,15 @@ mod tests {
     use super::*;
 
     fn key(port: u16) -> ProgramKey {
-        ProgramKey::new(None, Direction::Inbound, port)
+        let program = Program { pid: 1, comm: "app".into(), cgroup: None };
+        ProgramKey::new(Some(&program), Direction::Inbound, port)
+    }
+
+    #[test]
+    fn who_is_not_known_earns_nothing() {
+        let (standings, nobody) = (Standings::default(), ProgramKey::new(None, Direction::Outbound, 1));
+        (0..=EARNED).for_each(|_| standings.enrolled(&nobody));
+        assert!(!standings.earned(&nobody));
     }
 
     #[test]
