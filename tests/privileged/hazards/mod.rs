@@ -76,7 +76,7 @@ fn program(sidecar: &Sidecar, args: &[&str]) -> Probe {
     Probe::hold_both_ends(&sidecar.place(), &[&[*command, PORT], options].concat())
 }
 
-/// Bytes redirected on all hops, and in the self-test.
+/// Bytes redirected on all hops.
 #[track_caller]
 fn redirected_in_all(sidecar: &Sidecar) -> u64 {
     sidecar.metric("sidecar_bpf_redirected_bytes_total")

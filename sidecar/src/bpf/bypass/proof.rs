@@ -66,6 +66,7 @@ pub fn prove(kernel: &mut Kernel, netns: NetnsCookie, mark: u32) -> Result<Prove
         outcome: pairs.as_ref().map_err(Clone::clone).and_then(attempt),
     };
     let trials = TRIALS.map(one).into();
+    kernel.forget_redirected()?;
     Ok(Proven { bypass, trials })
 }
 
