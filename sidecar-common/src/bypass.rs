@@ -217,6 +217,8 @@ pub mod seen {
     pub const REFUSED: u32 = 1 << 10;
     /// Its program has closed it.
     pub const GONE: u32 = 1 << 11;
+    /// Bytes are on their way, or wait: ask again.
+    pub const BUSY: u32 = 1 << 12;
 }
 
 shared! {

@@ -35,7 +35,9 @@ pub fn redirect(ctx: &SkMsgContext) {
     let size = ctx.size();
     let fallback = match unfit(own, entry, size) {
         Some(fallback) => fallback,
-        None if SOCKETS.redirect_msg(ctx, entry.cookie, u64::from(BPF_F_INGRESS)) == sk_action::SK_PASS.into() => {
+        None if SOCKETS.redirect_msg(ctx, entry.cookie, u64::from(BPF_F_INGRESS))
+            == sk_action::SK_PASS.into() =>
+        {
             entry.sent.messages += 1;
             entry.sent.bytes += u64::from(size);
             count(Stat::RedirectedMessages);

@@ -103,6 +103,9 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) 
     if !wanted || seen & OBSTACLES != 0 || !watched {
         return seen;
     }
+    if !is_quiet(proxy, program) {
+        return seen | seen::BUSY;
+    }
     if !enlist(proxy_cookie, proxys) {
         return seen | seen::REFUSED;
     }
@@ -115,6 +118,15 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) 
         ours.flags |= end::REDIRECT;
     }
     seen | seen::ENROLLED
+}
+
+/// Nothing is on its way to the program, and nothing waits at either end. The kernel moves what waits at an enrolled
+/// socket into its queue by whole buffers, also one that was read in part: bytes would come twice. The proxy, which
+/// asks, neither sends nor reads meanwhile, so this stays true of the program's end; what comes to the proxy's is whole.
+#[inline(always)]
+fn is_quiet(proxy: Socket, program: Socket) -> bool {
+    let Some(next) = proxy.acknowledged_until() else { return false };
+    program.all_read_until(next) == Some(true) && proxy.all_read()
 }
 
 /// The two are each other's ends, by what their handshake left in `ORIGINS`: the program dialled the proxy, or the

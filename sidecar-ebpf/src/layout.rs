@@ -77,6 +77,22 @@ impl Socket {
         Some(received == next && copied == next)
     }
 
+    /// True when its program has read all that TCP received.
+    #[inline(always)]
+    pub fn all_read(self) -> bool {
+        let (received, copied): (Option<u32>, Option<u32>) =
+            (read(self.0, offset!(tcp_rcv_nxt)), read(self.0, offset!(tcp_copied_seq)));
+        received.is_some() && received == copied
+    }
+
+    /// The sequence number that comes next, when no byte that was written is still to be acknowledged.
+    #[inline(always)]
+    pub fn acknowledged_until(self) -> Option<u32> {
+        let written: u32 = read(self.0, offset!(tcp_write_seq))?;
+        let acknowledged: u32 = read(self.0, offset!(tcp_snd_una))?;
+        (written == acknowledged).then_some(written)
+    }
+
     /// True when its receive buffer takes so many bytes more.
     #[inline(always)]
     pub fn has_room_for(self, bytes: u32) -> Option<bool> {

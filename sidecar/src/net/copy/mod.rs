@@ -96,8 +96,7 @@ pub async fn bidirectional<T>(
 ) -> End<T> {
     // What moved, and what waits in the kernel for a slow receiver, which moves without us.
     let position = || {
-        let bytes = meters.forth.load(Ordering::Relaxed)
-            + meters.back.load(Ordering::Relaxed);
+        let bytes = meters.forth.load(Ordering::Relaxed) + meters.back.load(Ordering::Relaxed);
         (bytes, sys::unacknowledged(first) + sys::unacknowledged(second))
     };
     let quiet = async {
