@@ -20,6 +20,11 @@ pub fn seen(ctx: &TracePointContext) {
     let task = unsafe { bpf_get_current_task() };
     let Some(socket) = File::of(task, fd as u32).and_then(File::socket) else { return };
     let Some(cookie) = socket.cookie() else { return };
+    // The first look, which may enrol at once, comes after its first messages.
+    if let Some(record) = RECORDS.get_ptr_mut(cookie) {
+        // SAFETY: see `maps`; one aligned store.
+        unsafe { (*record).spliced = 1 };
+    }
     let Some(entry) = PEERS.get_ptr_mut(cookie) else { return };
     // SAFETY: see `maps`; aligned stores.
     let other = unsafe {
@@ -30,10 +35,5 @@ pub fn seen(ctx: &TracePointContext) {
     if let Some(other) = PEERS.get_ptr_mut(other) {
         // SAFETY: as above.
         unsafe { (*other).spliced = 1 };
-    }
-    // The first look, which may enrol at once, comes after its first messages.
-    if let Some(record) = RECORDS.get_ptr_mut(cookie) {
-        // SAFETY: see `maps`; one aligned store.
-        unsafe { (*record).spliced = 1 };
     }
 }

@@ -153,6 +153,7 @@ impl App {
         let state = AdminState {
             table: self.table.clone(),
             config_json: Arc::new(move || dump.clone()),
+            ladder: self.ladder.clone(),
             log_level,
             control: control_in,
         };

@@ -2,11 +2,13 @@
 
 use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
 
 use crate::crowd::Crowd;
@@ -63,10 +65,20 @@ pub(crate) fn serve(options: &Options) -> Result<()> {
     )
 }
 
+/// A program that waits in read() here is one that reads in blocking mode, to whoever looks.
+fn read_number(socket: &mut TcpStream, number: &mut [u8; 4], event_driven: bool) -> Result<()> {
+    if event_driven {
+        socket.set_nonblocking(true)?;
+        poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+    }
+    // The four bytes are written at once.
+    socket.read_exact(number)
+}
+
 /// Reads which connection this is, and runs its end.
 fn welcome(crowd: &Crowd, mut socket: TcpStream, seed: u64, event_driven: bool) {
     let mut number = [0; 4];
-    match socket.read_exact(&mut number) {
+    match read_number(&mut socket, &mut number, event_driven) {
         Ok(()) => {
             let plan = Plan::new(seed, u32::from_le_bytes(number));
             let plan = if event_driven { plan.event_driven() } else { plan };

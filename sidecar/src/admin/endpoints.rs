@@ -8,13 +8,14 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{StreamExt, iter};
 
 use super::serve::{Handler, Reply, not_found, only, reads, reply, text};
+use crate::bypass::{Ladder, ProgramStanding};
 use crate::observe::connection::ConnectionEvent;
 use crate::observe::log::{LogError, LogLevel};
 use crate::observe::table::ConnectionTable;
@@ -26,10 +27,21 @@ pub struct AdminState {
     pub table: ConnectionTable,
     /// `/config_dump`: the configuration in use, and the last one that was refused.
     pub config_json: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// `/bypass`.
+    pub ladder: Result<Arc<Ladder>, Arc<str>>,
     /// `/logging`.
     pub log_level: LogLevel,
     /// `/drain` and `/quitquitquit`.
     pub control: mpsc::Sender<ControlCommand>,
+}
+
+/// The answer of `/bypass`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BypassReport {
+    /// Why there is none; null: there is.
+    pub off: Option<String>,
+    /// Programs by what they have shown.
+    pub programs: Vec<ProgramStanding>,
 }
 
 /// What the admin service may ask of its process.
@@ -42,9 +54,10 @@ pub enum ControlCommand {
 }
 
 /// Name, method, what it does.
-const ENDPOINTS: [(&str, &str, &str); 6] = [
+const ENDPOINTS: [(&str, &str, &str); 7] = [
     ("/connections", "GET", "live connections, a JSON array"),
     ("/connections?watch=true", "GET", "the same, then each open and close: a JSON object a line"),
+    ("/bypass", "GET", "which programs have earned the bypass, and which have lost it"),
     ("/config_dump", "GET", "the configuration in use"),
     ("/logging", "GET", "the log level; POST with ?level=debug changes it"),
     ("/drain", "POST", "take no new connections"),
@@ -70,6 +83,7 @@ impl Handler for AdminState {
                 self.watch().await
             }
             ("/connections", false) => self.list().await,
+            ("/bypass", false) => json(&self.bypass()),
             ("/config_dump", false) => json(&(self.config_json)()),
             ("/logging", false) if parameter(request, "level").is_some() => only("POST"),
             ("/logging", false) => level_reply(self.log_level.get()),
@@ -77,13 +91,20 @@ impl Handler for AdminState {
             ("/drain", true) => self.ask(ControlCommand::Drain, "draining"),
             ("/quitquitquit", true) => self.ask(ControlCommand::Quit, "quitting"),
             ("/drain" | "/quitquitquit", false) => only("POST"),
-            ("/" | "/connections" | "/config_dump", true) => only("GET"),
+            ("/" | "/connections" | "/bypass" | "/config_dump", true) => only("GET"),
             _ => not_found(),
         }
     }
 }
 
 impl AdminState {
+    fn bypass(&self) -> BypassReport {
+        match &self.ladder {
+            Ok(ladder) => BypassReport { off: None, programs: ladder.programs() },
+            Err(reason) => BypassReport { off: Some(reason.to_string()), programs: Vec::new() },
+        }
+    }
+
     async fn list(&self) -> Reply {
         let table = self.table.clone();
         // It asks the kernel about each connection.

@@ -28,7 +28,7 @@ const MAX_CONNECTIONS: u32 = 64;
 /// Sockets with this mark are the proxy's.
 const PROXY_MARK: u32 = 0x5343;
 /// The row that the trials of the bypass follow.
-const BYPASS: &str = "bypass";
+pub const BYPASS: &str = "bypass";
 /// What most refusals mean.
 const PRIVILEGE: &str =
     "run as root of the machine, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (and CAP_SYS_ADMIN to mount)";

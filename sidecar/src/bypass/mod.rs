@@ -9,6 +9,7 @@ mod standings;
 
 use sidecar_common::bypass::term;
 
+pub use self::standings::ProgramStanding;
 use self::standings::{ProgramKey, Standings};
 use crate::bpf::bypass::Bypass as Kernel;
 use crate::config::{Bypass, BypassRule};
@@ -26,6 +27,11 @@ impl Ladder {
     /// `level` holds where no rule does.
     pub fn new(kernel: Kernel, level: Bypass, rules: Vec<BypassRule>) -> Self {
         Self { kernel, level, rules, standings: Standings::default() }
+    }
+
+    /// What programs have shown, for people.
+    pub fn programs(&self) -> Vec<ProgramStanding> {
+        self.standings.all()
     }
 
     /// The level for a hop: that of the first rule that names it.

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::net::addrs::Direction;
-use crate::observe::connection::Program;
+use crate::observe::connection::{Program, Standing as Word};
 
 /// So many enrolled connections make a program's standing: the next ones are enrolled at their first look.
 const EARNED: u32 = 8;
@@ -30,6 +32,26 @@ pub(super) struct Standings(Mutex<HashMap<ProgramKey, Standing>>);
 struct Standing {
     enrolled: u32,
     lost: Option<Cow<'static, str>>,
+}
+
+/// A program's standing, for people.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgramStanding {
+    /// The program's name; empty where it is not known.
+    pub comm: String,
+    /// The path of its cgroup.
+    pub cgroup: Option<String>,
+    /// Whether it serves the port (`inbound`) or dials it (`outbound`).
+    pub direction: String,
+    /// The service's port.
+    pub port: u16,
+    /// Its connections that were enrolled.
+    pub enrolled: u32,
+    /// Where the program is on the ladder.
+    pub standing: Word,
+    /// Why it has lost its claim.
+    pub reason: Option<String>,
 }
 
 impl ProgramKey {
@@ -64,6 +86,27 @@ impl Standings {
         self.note(program, |standing| {
             standing.lost.get_or_insert(reason);
         });
+    }
+
+    /// All programs that are remembered.
+    pub(super) fn all(&self) -> Vec<ProgramStanding> {
+        let standings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = standings.iter().map(|(program, standing)| ProgramStanding {
+            comm: program.comm.clone(),
+            cgroup: program.cgroup.clone(),
+            direction: program.direction.to_string(),
+            port: program.port,
+            enrolled: standing.enrolled,
+            standing: match standing {
+                Standing { lost: Some(_), .. } => Word::Lost,
+                Standing { enrolled: EARNED.., .. } => Word::Earned,
+                _ => Word::Observed,
+            },
+            reason: standing.lost.as_deref().map(str::to_owned),
+        });
+        let mut shown: Vec<_> = shown.collect();
+        shown.sort_by(|a, b| (&a.comm, a.port, &a.cgroup).cmp(&(&b.comm, b.port, &b.cgroup)));
+        shown
     }
 
     fn with<T>(&self, program: &ProgramKey, f: impl FnOnce(&Standing) -> Option<T>) -> Option<T> {

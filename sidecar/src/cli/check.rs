@@ -2,15 +2,19 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::path::Path;
 
 use anyhow::Context;
 use clap::ValueEnum;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
 
+use super::connections::client;
 use crate::bpf::loader;
 use crate::bpf::probe::{self, Row, Status};
+use crate::bypass::ProgramStanding;
 use crate::host::capabilities::{Capabilities, Capability};
+use crate::instance::RUN_DIRECTORY;
 use crate::iptables::{self, Available, IptablesError};
 use crate::observe::connection::printable;
 
@@ -56,7 +60,20 @@ struct Report {
     kernel: String,
     ebpf: Verdict,
     iptables: Verdict,
+    /// `full` only if all trials succeed.
+    bypass: Verdict,
     rows: Vec<Row>,
+    /// Of the instances that run.
+    programs: Vec<Standing>,
+}
+
+/// A program of a running instance, and whether it has earned the bypass.
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Standing {
+    instance: String,
+    #[serde(flatten)]
+    program: ProgramStanding,
 }
 
 /// Looks, tries, prints and returns the exit status.
@@ -80,21 +97,28 @@ impl Report {
     fn gather() -> anyhow::Result<Self> {
         let mut rows = vec![btf(), capabilities(Capabilities::effective()), open_files(), loopback(), ipv6()];
         rows.extend(probe::run().context("start the self-test")?);
-        let ebpf = Verdict::of(&rows);
+        let bypass = rows.iter().position(|row| row.name == probe::BYPASS).unwrap_or(rows.len());
+        let ebpf = Verdict::of(&rows[..bypass]);
+        // None of it can be done without.
+        let bypass = match Verdict::of(&rows[bypass..]) {
+            Verdict::Full if bypass < rows.len() => Verdict::Full,
+            _ => Verdict::Unavailable,
+        };
         let iptables = iptables(iptables::available());
         let verdict = Verdict::of(std::slice::from_ref(&iptables));
         rows.push(iptables);
         let kernel = uname().context("uname")?.release().to_string_lossy().into_owned();
-        Ok(Self { kernel, ebpf, iptables: verdict, rows })
+        Ok(Self { kernel, ebpf, iptables: verdict, bypass, rows, programs: standings() })
     }
 
     /// The verdicts, then a line for each row: what it is, how it stands, why, and what to do about it.
     fn table(&self) -> String {
         let mut text = format!(
-            "Linux {}\ninterception: ebpf      {}\ninterception: iptables  {}\n\n",
+            "Linux {}\ninterception: ebpf      {}\ninterception: iptables  {}\nbypass                  {}\n\n",
             self.kernel,
             self.ebpf.words(),
-            self.iptables.words()
+            self.iptables.words(),
+            self.bypass.words()
         );
         for Row { name, status, detail, remedy } in &self.rows {
             let remedy = remedy.as_ref().map(|remedy| format!(": {remedy}")).unwrap_or_default();
@@ -102,8 +126,37 @@ impl Report {
             text.push_str(&printable(&line));
             text.push('\n');
         }
+        if !self.programs.is_empty() {
+            text.push_str("\nprograms, and whether they have earned the bypass\n");
+        }
+        for Standing { instance, program } in &self.programs {
+            let ProgramStanding { comm, direction, port, enrolled, standing, reason, .. } = program;
+            let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let name = if comm.is_empty() { "-" } else { comm };
+            let standing = format!("{standing:?}").to_lowercase();
+            let line =
+                format!("{standing:<8}  {name:<15}  {direction} {port} of {instance}, {enrolled} enrolled{reason}");
+            text.push_str(&printable(&line));
+            text.push('\n');
+        }
         text
     }
+}
+
+/// Instances that do not answer have nothing to show.
+fn standings() -> Vec<Standing> {
+    let asked = super::block_on(async {
+        let mut standings = Vec::new();
+        for instance in client::instances(Path::new(RUN_DIRECTORY), None)? {
+            if let Ok(report) = client::bypass(&instance).await {
+                let name = &instance.name;
+                let of = |program| Standing { instance: name.clone(), program };
+                standings.extend(report.programs.into_iter().map(of));
+            }
+        }
+        Ok(standings)
+    });
+    asked.unwrap_or_default()
 }
 
 impl Verdict {

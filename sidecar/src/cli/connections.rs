@@ -1,6 +1,6 @@
 //! `sidecar connections`: the live connections of all instances on this machine.
 
-mod client;
+pub(super) mod client;
 mod follow;
 mod human;
 

@@ -3,7 +3,14 @@ use std::io;
 use super::*;
 
 fn report(rows: Vec<Row>) -> Report {
-    Report { kernel: "6.18.0".into(), ebpf: Verdict::of(&rows), iptables: Verdict::Full, rows }
+    Report {
+        kernel: "6.18.0".into(),
+        ebpf: Verdict::of(&rows),
+        iptables: Verdict::Full,
+        bypass: Verdict::Unavailable,
+        rows,
+        programs: Vec::new(),
+    }
 }
 
 #[test]
@@ -27,6 +34,7 @@ fn the_table_has_a_line_for_each_row_with_its_remedy() {
 Linux 6.18.0
 interception: ebpf      does not work
 interception: iptables  works
+bypass                  does not work
 
 ok        btf                   there
 missing   outbound ipv4-mapped  two?lines: do this
@@ -42,6 +50,8 @@ fn json_is_as_documented() {
         "kernel": "6.18.0",
         "ebpf": "degraded",
         "iptables": "full",
+        "bypass": "unavailable",
+        "programs": [],
         "rows": [
             { "name": "btf", "status": "ok", "detail": "there", "remedy": null },
             { "name": "bpffs", "status": "degraded", "detail": "none", "remedy": "mount it" },

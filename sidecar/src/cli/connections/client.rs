@@ -11,11 +11,13 @@ use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::admin::endpoints::BypassReport;
 use crate::observe::connection::{ConnectionEvent, Snapshot};
 
 /// How long an instance may take to answer.
@@ -27,14 +29,14 @@ const MAX_LINE: usize = 64 << 10;
 
 /// An instance that has a control socket.
 #[derive(Clone, Debug)]
-pub(super) struct Instance {
-    pub(super) name: String,
+pub(in crate::cli) struct Instance {
+    pub(in crate::cli) name: String,
     socket: PathBuf,
 }
 
 /// An instance gave no usable answer.
 #[derive(thiserror::Error, Debug)]
-pub(super) enum ClientError {
+pub(in crate::cli) enum ClientError {
     #[error("its proxy is gone; skipped")]
     Gone,
     #[error("permission denied; ask as root, or as the user that its proxy runs as")]
@@ -65,7 +67,7 @@ struct Answer {
 
 /// The instances with a directory in `run_dir` and a control socket in it, by name; `only` the named one. Without
 /// `run_dir` there are none.
-pub(super) fn instances(run_dir: &Path, only: Option<&str>) -> io::Result<Vec<Instance>> {
+pub(in crate::cli) fn instances(run_dir: &Path, only: Option<&str>) -> io::Result<Vec<Instance>> {
     let entries = match std::fs::read_dir(run_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -89,8 +91,17 @@ pub(super) fn instances(run_dir: &Path, only: Option<&str>) -> io::Result<Vec<In
 
 /// The connections of an instance.
 pub(super) async fn list(instance: &Instance) -> Result<Vec<Snapshot>, ClientError> {
+    ask(instance, "/connections").await
+}
+
+/// What an instance says of its programs and the bypass.
+pub(in crate::cli) async fn bypass(instance: &Instance) -> Result<BypassReport, ClientError> {
+    ask(instance, "/bypass").await
+}
+
+async fn ask<T: DeserializeOwned>(instance: &Instance, target: &'static str) -> Result<T, ClientError> {
     let read = async {
-        let answer = get(instance, "/connections").await?;
+        let answer = get(instance, target).await?;
         let body = Limited::new(answer.response.into_body(), MAX_LIST).collect();
         let body = body.await.map_err(ClientError::Body)?.to_bytes();
         Ok(serde_json::from_slice(&body)?)

@@ -31,7 +31,9 @@ const COLUMNS: [Column; 14] = [
     Column { head: "RETR", width: 4, cell: |c| or_dash(c.retransmits) },
 ];
 
-const WIDE_COLUMNS: [Column; 3] = [
+const WIDE_COLUMNS: [Column; 5] = [
+    Column { head: "BYPASS", width: 8, cell: |c| word(c.bypass) },
+    Column { head: "WHY", width: 20, cell: |c| or_dash(c.bypass_reason.as_deref()) },
     Column { head: "CGROUP", width: 30, cell: |c| or_dash(c.cgroup.as_deref()) },
     Column { head: "POLICY", width: 12, cell: |c| or_dash(c.policy.as_deref()) },
     Column { head: "ID", width: 8, cell: |c| c.id.to_string() },
@@ -169,7 +171,7 @@ mod tests {
         assert!(lines.iter().all(|line| line.trim_end() == *line));
         assert!(lines[1].contains(" connecting  1s   78B   2.0KiB    tcp   85us  -"), "{text}");
         assert!(!lines[0].contains("CGROUP"));
-        assert!(Table::new(true).render(&[]).trim_end().ends_with("CGROUP  POLICY  ID"));
+        assert!(Table::new(true).render(&[]).trim_end().ends_with("BYPASS  WHY  CGROUP  POLICY  ID"));
     }
 
     #[test]
