@@ -51,7 +51,8 @@ fn memory(net: &Netns) -> u64 {
         let field = |name: char| {
             let mut all = fields.split(',').filter_map(|field| field.strip_prefix(name));
             // What a socket has charged beyond its reserve is negative, and ss prints it unsigned.
-            all.find_map(|value| value.parse::<u32>().ok()).map_or(0, |value| u64::try_from(value.cast_signed()).unwrap_or(0))
+            all.find_map(|value| value.parse::<u32>().ok())
+                .map_or(0, |value| u64::try_from(value.cast_signed()).unwrap_or(0))
         };
         Some(field('r') + field('w') + field('f'))
     };

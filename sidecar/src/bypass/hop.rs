@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use sidecar_common::bypass::{Answer, Ask, Counts, seen};
+use sidecar_common::bypass::{Answer, Ask, Counts, seen, term};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
@@ -144,7 +144,7 @@ impl Hop {
             self.ladder.standings.lose(&found.key, reason.clone());
             return self.settle(Standing::Lost, reason);
         }
-        let event_loop_asked = found.terms & sidecar_common::bypass::term::EPOLL != 0;
+        let event_loop_asked = found.terms & term::EPOLL != 0;
         if event_loop_asked && answer.seen & seen::EPOLL == 0 {
             return self.settle(
                 Standing::Observed,
@@ -199,7 +199,25 @@ impl Hop {
             return Ok(None);
         };
         let key = ProgramKey::new(program.as_ref(), self.direction, port);
+        if terms & term::EPOLL != 0
+            && let Some(doubt) = self.doubt(&key, program.as_ref())
+        {
+            self.settle(Standing::Observed, doubt);
+            return Ok(None);
+        }
         Ok(Some(Found { hop: bypass::Hop { cookie, local, remote }, key, terms }))
+    }
+
+    /// Why a program may yet change its ways, for `auto`, which takes no such risk.
+    fn doubt(&self, key: &ProgramKey, program: Option<&Program>) -> Option<Cow<'static, str>> {
+        let Some(pid) = program.map(|program| program.pid).filter(|pid| *pid != 0) else {
+            return Some("its program is not known: only `full` takes it".into());
+        };
+        match self.ladder.standings.may_splice(key, pid) {
+            Ok(false) => None,
+            Ok(true) => Some("its program may splice: only `full` takes it".into()),
+            Err(error) => Some(format!("its executable cannot be read: {error}").into()),
+        }
     }
 
     fn settle(&self, standing: Standing, reason: Cow<'static, str>) -> u32 {

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::executable;
 use crate::net::addrs::Direction;
 use crate::observe::connection::{Program, Standing as Word};
 
@@ -32,6 +34,7 @@ pub(super) struct Standings(Mutex<HashMap<ProgramKey, Standing>>);
 struct Standing {
     enrolled: u32,
     lost: Option<Cow<'static, str>>,
+    may_splice: Option<bool>,
 }
 
 /// A program's standing, for people.
@@ -86,6 +89,16 @@ impl Standings {
         self.note(program, |standing| {
             standing.lost.get_or_insert(reason);
         });
+    }
+
+    /// Whether its executable may call splice(2). Reads that once a program.
+    pub(super) fn may_splice(&self, program: &ProgramKey, pid: u32) -> io::Result<bool> {
+        if let Some(known) = self.with(program, |standing| standing.may_splice) {
+            return Ok(known);
+        }
+        let found = executable::may_splice(pid)?;
+        self.note(program, |standing| standing.may_splice = Some(found));
+        Ok(found)
     }
 
     /// All programs that are remembered.

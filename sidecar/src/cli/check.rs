@@ -134,8 +134,9 @@ impl Report {
             let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let name = if comm.is_empty() { "-" } else { comm };
             let standing = format!("{standing:?}").to_lowercase();
-            let line =
-                format!("{standing:<8}  {name:<15}  {direction} {port} of {instance}, {enrolled} enrolled{reason}");
+            let line = format!(
+                "{standing:<8}  {name:<15}  {direction} {port} of {instance}, {enrolled} enrolled{reason}"
+            );
             text.push_str(&printable(&line));
             text.push('\n');
         }

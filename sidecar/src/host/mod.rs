@@ -1,6 +1,7 @@
 //! What the machine offers: capabilities, cgroups, mounts, network namespaces, the listeners of other processes.
 pub mod capabilities;
 pub mod cgroup;
+pub mod executable;
 pub mod mounts;
 pub mod netns;
 pub mod seed;

