@@ -20,6 +20,7 @@ use crate::config::{Config, LogFormat, Ports};
 use crate::drain::Drain;
 use crate::host::cgroup::Hierarchy;
 use crate::net::listen::ListenError;
+use crate::net::sys;
 use crate::observe::access_log::{AccessLog, Format, OpenError};
 use crate::observe::log::LogLevel;
 use crate::observe::metrics::{BpfCounter, BpfSample, BpfStats, MapUse, Metrics};
@@ -180,6 +181,8 @@ impl App {
         if armed {
             readiness.met(Condition::Armed);
         }
+        // Reading the kernel's types takes many times what serving does.
+        sys::give_back_memory();
         let drain_time = config.timeouts.drain;
         Ok(Running {
             drain,

@@ -1,5 +1,6 @@
 //! Socket options that no library wraps: our own (see `sidecar_common::option`), `TCP_INFO`, `SO_NETNS_COOKIE`.
 
+use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
@@ -65,6 +66,27 @@ pub fn unread(socket: &impl AsFd) -> io::Result<u64> {
     // SAFETY: `bytes` is valid for writes during the call.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
     if result == 0 { Ok(u64::try_from(bytes).unwrap_or_default()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Gives memory that is not used any more back to the system: what the allocator would keep, and the code of the start-up,
+/// which is much of the executable. Code that is needed again comes from the page cache.
+pub fn give_back_memory() {
+    let own = fs::read_link("/proc/self/exe").unwrap_or_default();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let code = maps.lines().filter(|line| line.contains(" r-xp ") && line.ends_with(&*own.to_string_lossy()));
+    for (start, end) in code.filter_map(|line| line.split_once(' ')?.0.split_once('-')) {
+        let bound = |text| usize::from_str_radix(text, 16);
+        if let (Ok(start), Ok(end)) = (bound(start), bound(end)) {
+            // SAFETY: pages of a file that are mapped to be read and run, and were never written: the kernel reads them
+            // from the file again (madvise(2)).
+            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        }
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number, and moves nothing that is in use (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// The cookie of this thread's network namespace; 0 on kernels without `SO_NETNS_COOKIE` (before 5.14).

@@ -1,7 +1,7 @@
 //! One direction of a copy: read, write, and keep what the receiver has no room for.
 
 use std::cell::RefCell;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +37,8 @@ pub(super) struct Way<'a> {
     left: Vec<u8>,
     /// How much of it is written.
     written: usize,
+    /// Something was moved since this was last cleared.
+    pub(super) moved: bool,
     /// While it waits: when to look after the receiver.
     held: Option<Pin<Box<Sleep>>>,
 }
@@ -57,7 +59,8 @@ pub(super) enum Fault {
 }
 
 enum Step {
-    Again,
+    Nothing,
+    Moved,
     End,
     Left(Vec<u8>),
 }
@@ -70,7 +73,7 @@ impl<'a> Way<'a> {
         done: &'a Notify,
         observer: &'a (dyn Observer + Sync),
     ) -> Self {
-        Self { from, to, meter, done, observer, left: Vec::new(), written: 0, held: None }
+        Self { from, to, meter, done, observer, left: Vec::new(), written: 0, moved: false, held: None }
     }
 
     /// Goes on as far as both sockets let it. Ready when the end was read and passed on, or something failed.
@@ -80,15 +83,42 @@ impl<'a> Way<'a> {
             // tokio makes this pending now and then, so that one connection with endless bytes does not starve the others
             // of its thread.
             ready!(self.from.stream.poll_read_ready(cx)).map_err(Fault::Read)?;
-            match step(self.from.stream, self.to.stream, self.meter) {
-                Ok(Step::Again) => self.observer.message(),
+            match step(self.from.stream, self.to.stream, self.meter, read_ready) {
+                Ok(Step::Nothing) => {}
+                Ok(Step::Moved) => {
+                    self.moved = true;
+                    self.observer.message();
+                }
                 Ok(Step::Left(bytes)) => {
+                    self.moved = true;
                     self.observer.message();
                     (self.left, self.written) = (bytes, 0);
                 }
                 Ok(Step::End) => return Poll::Ready(self.end()),
                 Err(fault) => return Poll::Ready(Err(self.failed(fault))),
             }
+        }
+    }
+
+    /// Looks for more without being told that there is any: the kernel may have run the peer in our place, which has
+    /// answered meanwhile. True when there was.
+    pub(super) fn guess(&mut self) -> Result<bool, Fault> {
+        if !self.left.is_empty() {
+            return Ok(false);
+        }
+        match step(self.from.stream, self.to.stream, self.meter, read_now) {
+            // An end is left to whoever is told of it.
+            Ok(Step::Nothing | Step::End) => Ok(false),
+            Ok(Step::Moved) => {
+                self.observer.message();
+                Ok(true)
+            }
+            Ok(Step::Left(bytes)) => {
+                self.observer.message();
+                (self.left, self.written) = (bytes, 0);
+                Ok(true)
+            }
+            Err(fault) => Err(self.failed(fault)),
         }
     }
 
@@ -146,20 +176,32 @@ impl<'a> Way<'a> {
 }
 
 /// One read, and as much of it written as the receiver takes.
-fn step(from: &TcpStream, to: &TcpStream, meter: &AtomicU64) -> Result<Step, Fault> {
+fn step(from: &TcpStream, to: &TcpStream, meter: &AtomicU64, read: Read) -> Result<Step, Fault> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Some(read) = read_some(from, scratch).map_err(Fault::Read)? else { return Ok(Step::Again) };
+        let Some(read) = read(from, scratch).map_err(Fault::Read)? else { return Ok(Step::Nothing) };
         if read == 0 {
             return Ok(Step::End);
         }
         let written = write_some(to, &scratch[..read], meter)?;
-        Ok(if written == read { Step::Again } else { Step::Left(scratch[written..read].to_vec()) })
+        Ok(if written == read { Step::Moved } else { Step::Left(scratch[written..read].to_vec()) })
     })
 }
 
-/// `None`: nothing is there. A read that does not fill the buffer has taken all, and spares the one that would say so
+/// A way to read; `None`: nothing is there.
+type Read = fn(&TcpStream, &mut [u8]) -> io::Result<Option<usize>>;
+
+/// Whatever tokio thinks of it.
+fn read_now(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    match (&*SockRef::from(from)).read(buffer) {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A read that does not fill the buffer has taken all, and spares the one that would say so
 /// (epoll(7), question 9).
-fn read_some(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+fn read_ready(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     let mut read = None;
     let result = from.try_io(Interest::READABLE, || {
         let taken = (&*SockRef::from(from)).read(buffer)?;
