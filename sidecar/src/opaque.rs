@@ -303,6 +303,11 @@ impl Ingress {
 }
 
 impl Sockets {
+    fn hop_of(&self, socket: &TcpStream) -> Option<&Hop> {
+        let of_client = std::ptr::eq(socket, &raw const self.client);
+        self.hops.get().map(|hops| if of_client { &hops.client } else { &hops.upstream })
+    }
+
     /// Puts the hops on the ladder, if there is one.
     fn climb(&self, tracked: &Tracked) {
         let state = &tracked.counters().bypass;
@@ -335,12 +340,12 @@ impl Observer for Sockets {
         }
     }
 
+    fn is_bypassed(&self, socket: &TcpStream) -> bool {
+        self.hop_of(socket).is_some_and(Hop::is_bypassed)
+    }
+
     fn is_abandoned(&self, socket: &TcpStream) -> bool {
-        let hop = |hops: &Hops| {
-            let of_client = std::ptr::eq(socket, &raw const self.client);
-            if of_client { hops.client.is_abandoned() } else { hops.upstream.is_abandoned() }
-        };
-        self.hops.get().is_some_and(hop)
+        self.hop_of(socket).is_some_and(Hop::is_abandoned)
     }
 }
 

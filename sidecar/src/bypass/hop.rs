@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sidecar_common::bypass::{Answer, Ask, Counts, seen, term};
@@ -31,6 +31,8 @@ pub struct Hop {
     cgroups: CgroupNames,
     messages: AtomicU32,
     next_look: AtomicU32,
+    /// What the proxy sends may be redirected.
+    bypassed: AtomicBool,
     found: OnceLock<Found>,
     state: Arc<Mutex<State>>,
 }
@@ -70,6 +72,7 @@ impl Hop {
             cgroups,
             messages: AtomicU32::new(0),
             next_look: AtomicU32::new(first),
+            bypassed: AtomicBool::new(false),
             found: OnceLock::new(),
             state,
         }
@@ -93,6 +96,11 @@ impl Hop {
         {
             self.take(&answer);
         }
+    }
+
+    /// True when what the proxy sends to the program may skip the TCP stack.
+    pub fn is_bypassed(&self) -> bool {
+        self.bypassed.load(Ordering::Relaxed)
     }
 
     /// True when the program has closed its socket, as far as is known. TCP resets a connection whose reader closes with
@@ -153,6 +161,7 @@ impl Hop {
         }
         if answer.seen & seen::ENROLLED != 0 {
             self.ladder.standings.enrolled(&found.key);
+            self.bypassed.store(found.terms & term::BOTH_WAYS != 0, Ordering::Relaxed);
             let reason = if found.terms == 0 { "towards the proxy" } else { "both ways" };
             self.settle(Standing::Earned, reason.into());
             return messages.saturating_mul(2);

@@ -26,11 +26,6 @@ pub use self::settle::settle;
 /// An idle timeout is looked after so many times within its length; it ends a connection late by one part at most.
 const IDLE_PARTS: u32 = 8;
 
-/// How many answers in a row are taken before the other connections of the thread.
-const GUESSES: u32 = 16;
-/// After wrong guesses, so many messages at most are waited for in the ordinary way.
-const MOST_REST: u32 = 256;
-
 /// How a copy ended.
 #[derive(Debug)]
 pub enum End<T> {
@@ -60,6 +55,9 @@ pub trait Observer {
     /// Once a message; cheap.
     fn message(&self);
 
+    /// True when what is written to `socket` may skip the TCP stack, which takes smaller pieces.
+    fn is_bypassed(&self, socket: &TcpStream) -> bool;
+
     /// Asked now and then while `socket` takes no more: true when its peer will never read again, and TCP does not say
     /// so.
     fn is_abandoned(&self, socket: &TcpStream) -> bool;
@@ -80,16 +78,6 @@ struct Copying<'a> {
     back: Way<'a>,
     forth_end: Option<Option<Broken>>,
     back_end: Option<Option<Broken>>,
-    hunch: Hunch,
-}
-
-/// Whether to look for an answer before being told of one: worth a system call where the last ones were.
-#[derive(Default)]
-struct Hunch {
-    /// So many messages are not guessed after.
-    rest: u32,
-    /// How many were not after the last wrong guess.
-    penalty: u32,
 }
 
 /// Which socket failed.
@@ -139,7 +127,6 @@ pub async fn bidirectional<T>(
         back: Way::new(second, first, meters.back, &progress.back, observer),
         forth_end: None,
         back_end: None,
-        hunch: Hunch::default(),
     };
     let mut seldom = std::pin::pin!(Seldom::new(seldom));
     poll_fn(|cx| match copying.poll(cx) {
@@ -151,48 +138,25 @@ pub async fn bidirectional<T>(
     .await
 }
 
-impl Hunch {
-    fn follows(&mut self) -> bool {
-        let rested = self.rest == 0;
-        self.rest = self.rest.saturating_sub(1);
-        rested
-    }
-
-    fn was(&mut self, right: bool) {
-        self.penalty = if right { 0 } else { (self.penalty * 2).clamp(1, MOST_REST) };
-        self.rest = self.penalty;
-    }
-}
-
 impl Copying<'_> {
+    /// A reader that failed has nothing more to give or take. A writer that failed may still have been answered: what its
+    /// other direction holds is delivered first.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Broken>> {
-        for _ in 0..GUESSES {
-            if let Poll::Ready(end) = self.poll_both(cx) {
-                return Poll::Ready(end);
-            }
-            match self.guess() {
-                Ok(true) => {}
-                Ok(false) => return Poll::Pending,
-                Err(broken) => return Poll::Ready(Some(broken)),
+        if self.forth_end.is_none() {
+            match self.forth.poll(cx) {
+                Poll::Ready(Ok(())) => self.forth_end = Some(None),
+                Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(Some(Broken::First(error))),
+                Poll::Ready(Err(Fault::Write(error))) => self.forth_end = Some(Some(Broken::Second(error))),
+                Poll::Pending => {}
             }
         }
-        // The others of this thread come first.
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Option<Broken>> {
-        if self.forth_end.is_none()
-            && let Poll::Ready(result) = self.forth.poll(cx)
-            && let Err(broken) = self.forth_ends(result)
-        {
-            return Poll::Ready(Some(broken));
-        }
-        if self.back_end.is_none()
-            && let Poll::Ready(result) = self.back.poll(cx)
-            && let Err(broken) = self.back_ends(result)
-        {
-            return Poll::Ready(Some(broken));
+        if self.back_end.is_none() {
+            match self.back.poll(cx) {
+                Poll::Ready(Ok(())) => self.back_end = Some(None),
+                Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(Some(Broken::Second(error))),
+                Poll::Ready(Err(Fault::Write(error))) => self.back_end = Some(Some(Broken::First(error))),
+                Poll::Pending => {}
+            }
         }
         match (&self.forth_end, &self.back_end) {
             (Some(_), Some(_)) => {
@@ -200,52 +164,5 @@ impl Copying<'_> {
             }
             _ => Poll::Pending,
         }
-    }
-
-    /// Looks for what answers the message that went last. True when it is worth going on.
-    fn guess(&mut self) -> Result<bool, Broken> {
-        let (forth, back) = (self.forth.moved, self.back.moved);
-        (self.forth.moved, self.back.moved) = (false, false);
-        // Both ways at once is no question and answer.
-        if forth == back || !self.hunch.follows() {
-            return Ok(false);
-        }
-        let guessed = if forth && self.back_end.is_none() {
-            self.back.guess()
-        } else if back && self.forth_end.is_none() {
-            self.forth.guess()
-        } else {
-            Ok(false)
-        };
-        match guessed {
-            Ok(right) => {
-                self.hunch.was(right);
-                (self.forth.moved, self.back.moved) = (right && back, right && forth);
-                Ok(right)
-            }
-            Err(fault) if forth => self.back_ends(Err(fault)).map(|()| true),
-            Err(fault) => self.forth_ends(Err(fault)).map(|()| true),
-        }
-    }
-
-    /// A reader that failed has nothing more to give or take. A writer that failed may still have been answered: what its
-    /// other direction holds is delivered first.
-    fn forth_ends(&mut self, result: Result<(), Fault>) -> Result<(), Broken> {
-        self.forth_end = match result {
-            Ok(()) => Some(None),
-            Err(Fault::Read(error)) => return Err(Broken::First(error)),
-            Err(Fault::Write(error)) => Some(Some(Broken::Second(error))),
-        };
-        Ok(())
-    }
-
-    /// The same.
-    fn back_ends(&mut self, result: Result<(), Fault>) -> Result<(), Broken> {
-        self.back_end = match result {
-            Ok(()) => Some(None),
-            Err(Fault::Read(error)) => return Err(Broken::Second(error)),
-            Err(Fault::Write(error)) => Some(Some(Broken::First(error))),
-        };
-        Ok(())
     }
 }
