@@ -46,7 +46,7 @@ struct Types<'a> {
     starts: Vec<usize>,
     structs: HashMap<&'a str, usize>,
     sock_flags: Option<usize>,
-    types: &'a [u8],
+    bytes: &'a [u8],
     strings: &'a [u8],
 }
 
@@ -106,8 +106,13 @@ impl<'a> Types<'a> {
                 .map(|value| value as usize);
         let types = bytes.get(header + type_at..header + type_at + type_len)?;
         let strings = bytes.get(header + string_at..header + string_at + string_len)?;
-        let mut parsed =
-            Self { starts: vec![usize::MAX], structs: HashMap::new(), sock_flags: None, types, strings };
+        let mut parsed = Self {
+            starts: vec![usize::MAX],
+            structs: HashMap::new(),
+            sock_flags: None,
+            bytes: types,
+            strings,
+        };
         let mut at = 0;
         while at < types.len() {
             let (kind, count) = (parsed.kind(at)?, parsed.count(at)?);
@@ -138,11 +143,11 @@ impl<'a> Types<'a> {
 
     /// A member's type and offset in bits; also one of an anonymous structure within.
     fn member(&self, at: usize, name: &str, depth: usize) -> Option<(u32, u32)> {
-        let bitfields = word(self.types, at + 4)? >> 31 != 0;
+        let bitfields = word(self.bytes, at + 4)? >> 31 != 0;
         (0..self.count(at)?).find_map(|index| {
             let entry = at + TYPE_BYTES + index * 12;
-            let (its_name, its_type) = (self.name(word(self.types, entry)?)?, word(self.types, entry + 4)?);
-            let place = word(self.types, entry + 8)?;
+            let (its_name, its_type) = (self.name(word(self.bytes, entry)?)?, word(self.bytes, entry + 4)?);
+            let place = word(self.bytes, entry + 8)?;
             let (offset, bits) = if bitfields { (place & 0x00ff_ffff, place >> 24) } else { (place, 0) };
             if its_name == name && bits == 0 {
                 return Some((its_type, offset));
@@ -159,7 +164,7 @@ impl<'a> Types<'a> {
         let at = self.sock_flags?;
         (0..self.count(at)?).find_map(|index| {
             let entry = at + TYPE_BYTES + index * 8;
-            (self.name(word(self.types, entry)?)? == name).then(|| word(self.types, entry + 4))?
+            (self.name(word(self.bytes, entry)?)? == name).then(|| word(self.bytes, entry + 4))?
         })
     }
 
@@ -170,7 +175,7 @@ impl<'a> Types<'a> {
             let at = *self.starts.get(number as usize).filter(|at| **at != usize::MAX)?;
             match self.kind(at)? {
                 kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
-                    number = word(self.types, at + 8)?;
+                    number = word(self.bytes, at + 8)?;
                 }
                 _ => return Some(at),
             }
@@ -182,18 +187,18 @@ impl<'a> Types<'a> {
         match self.kind(at)? {
             kind::PTR => Some(8),
             kind::INT | kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 => {
-                Some(word(self.types, at + 8)? as usize)
+                Some(word(self.bytes, at + 8)? as usize)
             }
             _ => None,
         }
     }
 
     fn kind(&self, at: usize) -> Option<u32> {
-        Some(word(self.types, at + 4)? >> 24 & 0x1f)
+        Some(word(self.bytes, at + 4)? >> 24 & 0x1f)
     }
 
     fn count(&self, at: usize) -> Option<usize> {
-        Some(word(self.types, at + 4)? as usize & 0xffff)
+        Some(word(self.bytes, at + 4)? as usize & 0xffff)
     }
 
     fn name(&self, offset: u32) -> Option<&'a str> {

@@ -97,8 +97,10 @@ impl Attr {
 
 /// Two neighbouring 32-bit fields.
 fn pair(first: u32, second: u32) -> u64 {
-    let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    let mut both = [0; 8];
+    both[..4].copy_from_slice(&first.to_ne_bytes());
+    both[4..].copy_from_slice(&second.to_ne_bytes());
+    u64::from_ne_bytes(both)
 }
 
 fn number(fd: i32) -> io::Result<u32> {

@@ -98,15 +98,12 @@ fn self_test() -> Vec<Row> {
         _ => Err(Failure::not_tried()),
     };
     rows.push(Row::about("attach", Status::Missing, &armed, |armed| armed.attached.clone()));
-    match armed {
-        Ok(mut armed) => {
-            rows.extend(armed.stage.play(&mut armed.kernel));
-            rows.extend(bypass(&mut armed.kernel));
-        }
-        Err(_) => {
-            rows.extend(traffic::ROWS.map(|name| Row::of(name, Status::Missing, Err(Failure::not_tried()))));
-            rows.push(Row::of(BYPASS, Status::Degraded, Err(Failure::not_tried())));
-        }
+    if let Ok(mut armed) = armed {
+        rows.extend(armed.stage.play(&mut armed.kernel));
+        rows.extend(bypass(&mut armed.kernel));
+    } else {
+        rows.extend(traffic::ROWS.map(|name| Row::of(name, Status::Missing, Err(Failure::not_tried()))));
+        rows.push(Row::of(BYPASS, Status::Degraded, Err(Failure::not_tried())));
     }
     rows
 }

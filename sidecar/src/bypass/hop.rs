@@ -168,7 +168,11 @@ impl Hop {
         }
         if answer.seen & seen::BUSY != 0 {
             // Of two messages in a row one comes from the program, which has then mostly read what was sent before.
-            return if messages % 2 == 0 { messages.saturating_add(1) } else { messages.saturating_mul(2) };
+            return if messages.is_multiple_of(2) {
+                messages.saturating_add(1)
+            } else {
+                messages.saturating_mul(2)
+            };
         }
         if last {
             return self.settle(Standing::Off, in_words(answer.seen).into());

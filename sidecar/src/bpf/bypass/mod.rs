@@ -28,6 +28,10 @@ pub struct Bypass {
     _tracepoint: OwnedFd,
 }
 
+/// Room for a question, and for its answer in its place.
+const PACKET: usize = ETHERNET
+    + if size_of::<Question>() > size_of::<Answer>() { size_of::<Question>() } else { size_of::<Answer>() };
+
 /// A hop between the proxy and a program, by the proxy's socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hop {
@@ -93,12 +97,6 @@ impl Bypass {
             ask: ask as u32,
             terms,
         };
-        const PACKET: usize = ETHERNET
-            + if size_of::<Question>() > size_of::<Answer>() {
-                size_of::<Question>()
-            } else {
-                size_of::<Answer>()
-            };
         let mut packet = [0u8; PACKET];
         // SAFETY: plain data, written within the packet; the write allows for any alignment.
         unsafe { packet.as_mut_ptr().add(ETHERNET).cast::<Question>().write_unaligned(question) };

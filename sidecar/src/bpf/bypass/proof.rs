@@ -264,6 +264,7 @@ fn sent_on(pair: Pair, length: usize) -> Result<Pair, String> {
 }
 
 /// Waits until TCP has nothing on its way from the proxy.
+#[expect(clippy::disallowed_methods, reason = "nothing tells when an acknowledgement comes")]
 fn acknowledged(pair: &Pair) -> Result<(), String> {
     for _ in 0..1000 {
         if sys::unacknowledged(&pair.proxy) == 0 {
@@ -295,6 +296,7 @@ fn by_tcp_for_its_reader(pairs: &Pairs<'_>, pair: &Pair) -> Result<(), String> {
 }
 
 /// A writer to a reader that closed gets an error within a few writes.
+#[expect(clippy::disallowed_methods, reason = "the reset is on its way")]
 fn told(mut proxy: &std::net::TcpStream) -> Result<(), String> {
     for _ in 0..1000 {
         match proxy.write(&[0; 100]) {

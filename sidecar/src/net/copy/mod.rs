@@ -72,12 +72,22 @@ pub struct Progress {
     pub back: Notify,
 }
 
-/// Both directions, and how each ended: with `None` by its FIN.
+/// Both directions, and how each ended.
 struct Copying<'a> {
     forth: Way<'a>,
     back: Way<'a>,
-    forth_end: Option<Option<Broken>>,
-    back_end: Option<Option<Broken>>,
+    forth_end: Ended,
+    back_end: Ended,
+}
+
+/// How a direction ended.
+#[derive(Default)]
+enum Ended {
+    #[default]
+    NotYet,
+    /// By its FIN.
+    Finished,
+    By(Broken),
 }
 
 /// Which socket failed.
@@ -125,8 +135,8 @@ pub async fn bidirectional<T>(
     let mut copying = Copying {
         forth: Way::new(first, second, meters.forth, &progress.forth, observer),
         back: Way::new(second, first, meters.back, &progress.back, observer),
-        forth_end: None,
-        back_end: None,
+        forth_end: Ended::NotYet,
+        back_end: Ended::NotYet,
     };
     let mut seldom = std::pin::pin!(Seldom::new(seldom));
     poll_fn(|cx| match copying.poll(cx) {
@@ -142,27 +152,29 @@ impl Copying<'_> {
     /// A reader that failed has nothing more to give or take. A writer that failed may still have been answered: what its
     /// other direction holds is delivered first.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Broken>> {
-        if self.forth_end.is_none() {
+        if matches!(self.forth_end, Ended::NotYet) {
             match self.forth.poll(cx) {
-                Poll::Ready(Ok(())) => self.forth_end = Some(None),
+                Poll::Ready(Ok(())) => self.forth_end = Ended::Finished,
                 Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(Some(Broken::First(error))),
-                Poll::Ready(Err(Fault::Write(error))) => self.forth_end = Some(Some(Broken::Second(error))),
+                Poll::Ready(Err(Fault::Write(error))) => self.forth_end = Ended::By(Broken::Second(error)),
                 Poll::Pending => {}
             }
         }
-        if self.back_end.is_none() {
+        if matches!(self.back_end, Ended::NotYet) {
             match self.back.poll(cx) {
-                Poll::Ready(Ok(())) => self.back_end = Some(None),
+                Poll::Ready(Ok(())) => self.back_end = Ended::Finished,
                 Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(Some(Broken::Second(error))),
-                Poll::Ready(Err(Fault::Write(error))) => self.back_end = Some(Some(Broken::First(error))),
+                Poll::Ready(Err(Fault::Write(error))) => self.back_end = Ended::By(Broken::First(error)),
                 Poll::Pending => {}
             }
         }
-        match (&self.forth_end, &self.back_end) {
-            (Some(_), Some(_)) => {
-                Poll::Ready(self.forth_end.take().flatten().or(self.back_end.take().flatten()))
-            }
-            _ => Poll::Pending,
+        if matches!(self.forth_end, Ended::NotYet) || matches!(self.back_end, Ended::NotYet) {
+            return Poll::Pending;
         }
+        let ends = [std::mem::take(&mut self.forth_end), std::mem::take(&mut self.back_end)];
+        Poll::Ready(ends.into_iter().find_map(|end| match end {
+            Ended::By(broken) => Some(broken),
+            Ended::NotYet | Ended::Finished => None,
+        }))
     }
 }
