@@ -131,6 +131,8 @@ pub async fn serve(
             reset(upstream);
         }
     }
+    // Whether anybody looks at it or not: it goes into the totals.
+    sockets.count();
     tracked.close(reason);
     drop(sockets);
     drop(permit);
@@ -308,6 +310,16 @@ impl Sockets {
         self.hops.get().map(|hops| if of_client { &hops.client } else { &hops.upstream })
     }
 
+    /// Asks what of the program's hop was redirected until now.
+    fn count(&self) {
+        if let Some(hops) = self.hops.get() {
+            match self.direction {
+                Direction::Outbound => hops.client.count(),
+                Direction::Inbound => hops.upstream.count(),
+            }
+        }
+    }
+
     /// Puts the hops on the ladder, if there is one.
     fn climb(&self, tracked: &Tracked) {
         let state = &tracked.counters().bypass;
@@ -358,12 +370,7 @@ impl Probe for Sockets {
             Direction::Outbound => (upstream, Some(&self.client)),
             Direction::Inbound => (Some(&self.client), upstream),
         };
-        if let Some(hops) = self.hops.get() {
-            match self.direction {
-                Direction::Outbound => hops.client.count(),
-                Direction::Inbound => hops.upstream.count(),
-            }
-        }
+        self.count();
         let info = network.and_then(|socket| sys::tcp_info(socket).ok());
         let record = program.and_then(sys::record);
         Probed {
