@@ -33,11 +33,17 @@ pub fn redirect(ctx: &SkMsgContext) {
     // SAFETY: see `maps`; this socket is locked, and alone writes to `sent`.
     let entry = unsafe { &mut *entry };
     let size = ctx.size();
-    let fallback = match unfit(own, entry, size) {
+    // Read once: what is looked at is what is redirected to.
+    // SAFETY: fields of a map value, aligned.
+    let (cookie, peer) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const entry.cookie),
+            core::ptr::read_volatile(&raw const entry.address),
+        )
+    };
+    let fallback = match unfit(own, entry, cookie, Socket(peer), size) {
         Some(fallback) => fallback,
-        None if SOCKETS.redirect_msg(ctx, entry.cookie, u64::from(BPF_F_INGRESS))
-            == sk_action::SK_PASS.into() =>
-        {
+        None if SOCKETS.redirect_msg(ctx, cookie, u64::from(BPF_F_INGRESS)) == sk_action::SK_PASS.into() => {
             entry.sent.messages += 1;
             entry.sent.bytes += u64::from(size);
             count(Stat::RedirectedMessages);
@@ -54,13 +60,12 @@ pub fn redirect(ctx: &SkMsgContext) {
 
 /// Why this message may not be redirected.
 #[inline(always)]
-fn unfit(own: Own, entry: &mut Peer, size: u32) -> Option<Fallback> {
+fn unfit(own: Own, entry: &mut Peer, cookie: u64, peer: Socket, size: u32) -> Option<Fallback> {
     if entry.flags & end::REDIRECT == 0 {
         return Some(Fallback::Off);
     }
     let Some(next) = own.acknowledged_until() else { return Some(Fallback::Unacknowledged) };
-    let peer = Socket(entry.address);
-    if peer.cookie() != Some(entry.cookie) || !is_open(peer) {
+    if peer.cookie() != Some(cookie) || !is_open(peer) {
         return Some(Fallback::Gone);
     }
     // TCP would answer what comes after close() with a reset.

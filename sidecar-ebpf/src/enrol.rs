@@ -73,6 +73,10 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) 
     {
         return 0;
     }
+    if program.file().is_none() {
+        // Nobody reads it yet, or any more.
+        return seen::PAIR | seen::BUSY;
+    }
     let mut seen = seen::PAIR | facts(program);
     let ours = Peer { cookie: program_cookie, address: program.0, flags: end::PROXY, ..Peer::default() };
     let theirs = Peer { cookie: proxy_cookie, address: proxy.0, ..Peer::default() };
@@ -182,7 +186,10 @@ fn tally(question: &Question, answer: &mut Answer) {
     }
     let program = ours.cookie;
     let peer = Socket(ours.address);
-    let closed = peer.file().is_none() || peer.cookie() != Some(program);
+    // One that is not accepted yet has no file either.
+    let state = peer.state().map_or(tcp::CLOSE, u32::from);
+    let unaccepted = matches!(state, tcp::ESTABLISHED | tcp::CLOSE_WAIT);
+    let closed = peer.cookie() != Some(program) || (peer.file().is_none() && !unaccepted);
     if closed {
         answer.seen |= seen::GONE;
     }
@@ -195,7 +202,11 @@ fn tally(question: &Question, answer: &mut Answer) {
     }
     if question.ask == Ask::Forget as u32 {
         let _ = PEERS.remove(question.cookie);
-        let _ = PEERS.remove(program);
+        // The program's own entry goes as its socket closes: it may be sending just now. One that closed before the entry was
+        // made has nobody to remove it.
+        if closed {
+            let _ = PEERS.remove(program);
+        }
     }
 }
 

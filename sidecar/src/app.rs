@@ -12,7 +12,7 @@ use crate::admin::endpoints::{AdminState, ControlCommand};
 use crate::admin::readiness::{Condition, Readiness};
 use crate::arm::Armed;
 use crate::bpf::BpfError;
-use crate::bpf::events::Events;
+use crate::bpf::events::{self, Events};
 use crate::bpf::maps::Meters;
 use crate::bypass::Ladder;
 use crate::cli::signals::Signals;
@@ -25,7 +25,7 @@ use crate::observe::access_log::{AccessLog, Format, OpenError};
 use crate::observe::log::LogLevel;
 use crate::observe::metrics::{BpfCounter, BpfSample, BpfStats, MapUse, Metrics};
 use crate::observe::programs::CgroupNames;
-use crate::observe::table::{ConnectionTable, KernelEvent};
+use crate::observe::table::{ConnectionTable, KernelEvent, PATIENCE};
 use crate::proxy::Bound;
 use crate::servers::{PortsInUse, Servers};
 use crate::workers::Workers;
@@ -58,6 +58,7 @@ pub struct Running {
     servers: JoinSet<()>,
     control: tokio::sync::Mutex<mpsc::Receiver<ControlCommand>>,
     access_log: Option<AccessLog>,
+    table: ConnectionTable,
     /// Their connections end with this.
     _workers: Arc<Workers>,
 }
@@ -169,6 +170,7 @@ impl App {
         servers.spawn(sweep(self.table.clone(), view));
         let drain = Drain::new(u32::try_from(config.limits.max_connections).unwrap_or(u32::MAX));
         let workers = Arc::new(Workers::start().map_err(AppError::Workers)?);
+        let table = self.table.clone();
         let listening = {
             let (config, table, drain, cgroups) = (config.clone(), self.table, drain.clone(), self.cgroups);
             let (ladder, serving) = (self.ladder, Arc::clone(&workers));
@@ -192,6 +194,7 @@ impl App {
             servers,
             control: control.into(),
             access_log,
+            table,
             _workers: workers,
         })
     }
@@ -245,6 +248,9 @@ impl Running {
         if hurry {
             self.drain.finish(Duration::ZERO).await;
         }
+        // The kernel half's last words are still to come.
+        tokio::time::sleep(2 * events::PERIOD).await;
+        self.table.sweep(Instant::now() + PATIENCE);
         if let Some(log) = &self.access_log
             && timeout(FLUSH, log.flush()).await.is_err()
         {

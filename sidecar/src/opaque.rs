@@ -335,12 +335,16 @@ impl Sockets {
                 return;
             }
         };
-        let hop = |of_program: bool| {
+        let hop = |of_program: bool, direction| {
             let state = if of_program { Arc::clone(state) } else { Arc::default() };
-            Hop::new(Arc::clone(ladder), self.direction, self.shared.cgroups.clone(), state)
+            Hop::new(Arc::clone(ladder), direction, self.shared.cgroups.clone(), state)
         };
+        // The client's program dialled, the upstream's accepts.
         let outbound = self.direction == Direction::Outbound;
-        let _ = self.hops.set(Hops { client: hop(outbound), upstream: hop(!outbound) });
+        let _ = self.hops.set(Hops {
+            client: hop(outbound, Direction::Outbound),
+            upstream: hop(!outbound, Direction::Inbound),
+        });
     }
 }
 

@@ -117,14 +117,34 @@ impl Bound {
             loops.spawn(async move {
                 let address = listener.local_addr()?;
                 let mut first = Some(listener.into_std()?);
+                let role = ingress.role(shared.mode);
+                let mut bound = Vec::new();
                 let accepting = |_| -> anyhow::Result<_> {
                     let listener = match first.take() {
-                        Some(first) => TcpListener::from_std(first)?,
-                        None => listen::sibling(address, "once more", ingress.role(shared.mode))?,
+                        Some(first) => first,
+                        None => match listen::sibling(address, "once more", role) {
+                            Ok(sibling) => sibling,
+                            Err(error) => {
+                                tracing::warn!(%error, "fewer threads serve it");
+                                return Ok(None);
+                            }
+                        },
                     };
-                    Ok(accept_until_drained(listener, ingress.clone(), Arc::clone(&shared)))
+                    bound.push(listener.try_clone()?);
+                    let listener = TcpListener::from_std(listener)?;
+                    Ok(Some(accept_until_drained(listener, ingress.clone(), Arc::clone(&shared))))
                 };
-                workers.each(accepting).await
+                let mut accepting = workers.each(accepting)?;
+                // All at once: the kernel spreads connections over those that are left.
+                shared.drain.started().await;
+                if shared.mode == Mode::Ebpf {
+                    bound.iter().for_each(listen::retire);
+                }
+                drop(bound);
+                while let Some(ended) = accepting.join_next().await {
+                    ended?;
+                }
+                anyhow::Ok(())
             });
         }
         while let Some(ended) = loops.join_next().await {
@@ -140,16 +160,13 @@ pub fn own_role(config: &Config) -> Option<Role> {
     (config.interception.mode == Mode::Ebpf).then_some(Role::Own)
 }
 
-/// Accepts connections; when the drain starts, retires the listener and accepts those that wait already.
+/// Accepts connections; when the drain starts, and the listeners are retired, accepts those that wait already.
 async fn accept_until_drained(listener: TcpListener, ingress: Ingress, shared: Arc<Shared>) {
     loop {
         tokio::select! {
             (stream, peer) = listen::accept(&listener) => admit(&shared, stream, peer, &ingress),
             () = shared.drain.started() => break,
         }
-    }
-    if shared.mode == Mode::Ebpf {
-        listen::retire(&listener);
     }
     let deadline = Instant::now() + SETTLE;
     while let Ok((stream, peer)) = timeout(QUIET, listen::accept(&listener)).await {

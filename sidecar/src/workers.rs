@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 /// Threads cost memory, and a sidecar is to leave the processors to its application (Istio's takes two).
 const MOST: usize = 4;
@@ -32,11 +32,11 @@ impl Workers {
         Ok(Self { threads })
     }
 
-    /// Starts a task on each thread, made within its runtime from the thread's number. Ends when all have ended.
-    pub async fn each<F, E>(&self, mut make: impl FnMut(usize) -> Result<F, E>) -> Result<(), E>
+    /// Starts a task on each thread, made within its runtime from the thread's number, or none. They end with what is
+    /// returned.
+    pub fn each<F, E>(&self, mut make: impl FnMut(usize) -> Result<Option<F>, E>) -> Result<JoinSet<()>, E>
     where
         F: Future<Output = ()> + Send + 'static,
-        E: From<JoinError>,
     {
         let mut tasks = JoinSet::new();
         for (number, worker) in self.threads.iter().enumerate() {
@@ -44,12 +44,11 @@ impl Workers {
                 let _within = worker.runtime.enter();
                 make(number)?
             };
-            tasks.spawn_on(task, &worker.runtime);
+            if let Some(task) = task {
+                tasks.spawn_on(task, &worker.runtime);
+            }
         }
-        while let Some(ended) = tasks.join_next().await {
-            ended?;
-        }
-        Ok(())
+        Ok(tasks)
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{BpfError, Kernel};
 
 /// How often the buffer is emptied: the kernel half does not wake us for each event.
-const PERIOD: Duration = Duration::from_millis(50);
+pub const PERIOD: Duration = Duration::from_millis(50);
 
 /// Reads events. There is one reader at a time: a ring buffer has one consumer position.
 pub struct Events {

@@ -49,8 +49,11 @@ const CANDIDATES: [Features; 4] = [
 /// sockets that outlive theirs.
 const ORIGINS_PER_CONNECTION: u32 = 4;
 
-/// The entries of `PEERS` and `SOCKETS` for each connection: both ends of the program's hop.
+/// The entries of `PEERS` and `SOCKETS` for each connection: both ends of one hop. A connection whose server is on this
+/// machine too takes twice as many; when they are used up, later hops stay on TCP.
 const PEERS_PER_CONNECTION: u32 = 2;
+/// Those of the self-test, which are there until it ends.
+const PEERS_OF_PROOF: u32 = 256;
 
 impl Features {
     /// What is missing, in words; empty when nothing is.
@@ -117,7 +120,11 @@ fn load_with(
     netns: NetnsCookie,
     max_connections: u32,
 ) -> Result<Ebpf, BpfError> {
-    let peers = if layout.is_some() { max_connections.saturating_mul(PEERS_PER_CONNECTION) } else { 1 };
+    let peers = if layout.is_some() {
+        max_connections.saturating_mul(PEERS_PER_CONNECTION).max(PEERS_OF_PROOF)
+    } else {
+        1
+    };
     let layout = layout.copied().unwrap_or_default();
     let netns = if features.netns_cookie { netns } else { 0 };
     let netns_cookie = u32::from(features.netns_cookie);

@@ -8,6 +8,7 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use ipnet::IpNet;
 use sidecar_common::address::{CidrKey, Ip};
+use sidecar_common::bypass::Peer;
 use sidecar_common::connection::Record;
 use sidecar_common::flow::{FlowKey, NetnsCookie, Origin, Program, ServiceKey};
 use sidecar_common::settings::{Direction, PortKey, Settings, port_rule};
@@ -89,8 +90,14 @@ impl Kernel {
         Ok(Seeds { map: taken(&mut self.ebpf, "SEEDED")?, netns_cookie: self.features.netns_cookie })
     }
 
-    /// Counts what is redirected from zero on: what the self-test did is no program's traffic.
+    /// Forgets what the self-test did, which is no program's traffic: its sockets, and what was counted.
     pub fn forget_redirected(&mut self) -> Result<(), BpfError> {
+        let mut peers: HashMap<_, u64, Peer> = typed(&mut self.ebpf, "PEERS")?;
+        let sockets: Vec<u64> = peers.keys().filter_map(Result::ok).collect();
+        for socket in sockets {
+            // It may have gone by itself.
+            let _ = peers.remove(&socket);
+        }
         let Some(map) = self.ebpf.map_mut("STATS") else { return Ok(()) };
         let mut stats = PerCpuArray::<_, u64>::try_from(map).map_err(|error| failed("STATS", &error))?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed("STATS", &error.into()))?;

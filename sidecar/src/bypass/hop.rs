@@ -145,12 +145,21 @@ impl Hop {
     fn judge(&self, found: &Found, answer: &Answer, messages: u32, last: bool) -> u32 {
         let unfit = seen::SPLICED | seen::BLOCKED | seen::ULP | seen::RCVLOWAT | seen::ZEROCOPY;
         if answer.seen & seen::PAIR == 0 {
-            return self.settle(Standing::Remote, "the other end is no armed program of this machine".into());
+            return self
+                .settle(Standing::Remote, "the other end is no open socket of an armed program here".into());
         }
         if answer.seen & unfit != 0 {
             let reason = Cow::from(in_words(answer.seen));
             self.ladder.standings.lose(&found.key, reason.clone());
             return self.settle(Standing::Lost, reason);
+        }
+        if answer.seen & seen::BUSY != 0 {
+            // Of two messages in a row one comes from the program, which has then mostly read what was sent before.
+            return if messages.is_multiple_of(2) {
+                messages.saturating_add(1)
+            } else {
+                messages.saturating_mul(2)
+            };
         }
         let event_loop_asked = found.terms & term::EPOLL != 0;
         if event_loop_asked && answer.seen & seen::EPOLL == 0 {
@@ -166,14 +175,6 @@ impl Hop {
             self.settle(Standing::Earned, reason.into());
             return messages.saturating_mul(2);
         }
-        if answer.seen & seen::BUSY != 0 {
-            // Of two messages in a row one comes from the program, which has then mostly read what was sent before.
-            return if messages.is_multiple_of(2) {
-                messages.saturating_add(1)
-            } else {
-                messages.saturating_mul(2)
-            };
-        }
         if last {
             return self.settle(Standing::Off, in_words(answer.seen).into());
         }
@@ -185,6 +186,7 @@ impl Hop {
         if let Ok(answer) = self.ladder.kernel.ask(Ask::Count, found.hop, 0) {
             self.take(&answer);
             if answer.seen & (seen::SPLICED | seen::BLOCKED) != 0 {
+                self.bypassed.store(false, Ordering::Relaxed);
                 let reason = Cow::from(in_words(answer.seen | seen::PAIR));
                 self.ladder.standings.lose(&found.key, reason.clone());
                 return self.settle(Standing::Lost, reason);

@@ -89,13 +89,13 @@ pub fn sibling(
     address: SocketAddr,
     what: &'static str,
     role: Option<Role>,
-) -> Result<TcpListener, ListenError> {
-    let bound = bind(address, role, Place::Shared).map_err(|cause| ListenError { address, what, cause })?;
-    Ok(bound.listener)
+) -> Result<std::net::TcpListener, ListenError> {
+    let bound = bind(address, role, Place::Shared).and_then(|bound| bound.listener.into_std());
+    bound.map_err(|cause| ListenError { address, what, cause })
 }
 
 /// Takes a listener off: the kernel half sends nothing here any more, and what waits can still be accepted.
-pub fn retire(listener: &TcpListener) {
+pub fn retire(listener: &std::net::TcpListener) {
     if let Err(error) = sys::announce(listener, Role::Retired) {
         tracing::debug!(%error, "a listener could not be retired");
     }

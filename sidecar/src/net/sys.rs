@@ -1,4 +1,4 @@
-//! Socket options that no library wraps: our own (see `sidecar_common::option`), `TCP_INFO`, `SO_NETNS_COOKIE`.
+//! System calls that no library wraps: memory given back, and socket options: our own (see `sidecar_common::option`), `TCP_INFO`, `SO_NETNS_COOKIE`.
 
 use std::fs;
 use std::io;
@@ -71,7 +71,7 @@ pub fn unread(socket: &impl AsFd) -> io::Result<u64> {
 /// Gives memory that is not used any more back to the system: what the allocator would keep, and the code of the start-up,
 /// which is much of the executable. Code that is needed again comes from the page cache.
 pub fn give_back_memory() {
-    let own = fs::read_link("/proc/self/exe").unwrap_or_default();
+    let Ok(own) = fs::read_link("/proc/self/exe") else { return };
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let code = maps.lines().filter(|line| line.contains(" r-xp ") && line.ends_with(&*own.to_string_lossy()));
     for (start, end) in code.filter_map(|line| line.split_once(' ')?.0.split_once('-')) {

@@ -78,6 +78,7 @@ struct Copying<'a> {
     back: Way<'a>,
     forth_end: Ended,
     back_end: Ended,
+    back_first: bool,
 }
 
 /// How a direction ended.
@@ -113,15 +114,14 @@ pub async fn bidirectional<T>(
         (bytes, sys::unacknowledged(first) + sys::unacknowledged(second))
     };
     let quiet = async {
-        let (mut last, mut parts) = (None, 1);
+        // At first nothing has moved and nothing waits.
+        let (mut last, mut parts) = ((0, 0), 0);
         while parts < IDLE_PARTS {
             sleep(idle / IDLE_PARTS).await;
-            let now = Some(position());
-            parts = if now == last { parts + 1 } else { 1 };
+            let now = position();
+            parts = if now == last { parts + 1 } else { 0 };
             last = now;
         }
-        // The part before the first look at what has not moved since.
-        sleep(idle / IDLE_PARTS).await;
     };
     let seldom = async {
         tokio::select! {
@@ -137,35 +137,35 @@ pub async fn bidirectional<T>(
         back: Way::new(second, first, meters.back, &progress.back, observer),
         forth_end: Ended::NotYet,
         back_end: Ended::NotYet,
+        back_first: true,
     };
     let mut seldom = std::pin::pin!(Seldom::new(seldom));
-    poll_fn(|cx| match copying.poll(cx) {
-        Poll::Ready(None) => Poll::Ready(End::Finished),
-        Poll::Ready(Some(Broken::First(error))) => Poll::Ready(End::First(error)),
-        Poll::Ready(Some(Broken::Second(error))) => Poll::Ready(End::Second(error)),
-        Poll::Pending => seldom.as_mut().poll(cx),
+    poll_fn(|cx| {
+        // First: endless bytes must not keep an end from being heard of.
+        if let Poll::Ready(end) = seldom.as_mut().poll(cx) {
+            return Poll::Ready(end);
+        }
+        copying.poll(cx).map(|broken| match broken {
+            None => End::Finished,
+            Some(Broken::First(error)) => End::First(error),
+            Some(Broken::Second(error)) => End::Second(error),
+        })
     })
     .await
 }
 
 impl Copying<'_> {
-    /// A reader that failed has nothing more to give or take. A writer that failed may still have been answered: what its
-    /// other direction holds is delivered first.
+    /// The two take turns in being first: what tokio lets a task do at once may be used up by one.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Broken>> {
-        if matches!(self.forth_end, Ended::NotYet) {
-            match self.forth.poll(cx) {
-                Poll::Ready(Ok(())) => self.forth_end = Ended::Finished,
-                Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(Some(Broken::First(error))),
-                Poll::Ready(Err(Fault::Write(error))) => self.forth_end = Ended::By(Broken::Second(error)),
-                Poll::Pending => {}
-            }
-        }
-        if matches!(self.back_end, Ended::NotYet) {
-            match self.back.poll(cx) {
-                Poll::Ready(Ok(())) => self.back_end = Ended::Finished,
-                Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(Some(Broken::Second(error))),
-                Poll::Ready(Err(Fault::Write(error))) => self.back_end = Ended::By(Broken::First(error)),
-                Poll::Pending => {}
+        self.back_first = !self.back_first;
+        let order = if self.back_first {
+            [Self::poll_back, Self::poll_forth]
+        } else {
+            [Self::poll_forth, Self::poll_back]
+        };
+        for way in order {
+            if let Err(broken) = way(self, cx) {
+                return Poll::Ready(Some(broken));
             }
         }
         if matches!(self.forth_end, Ended::NotYet) || matches!(self.back_end, Ended::NotYet) {
@@ -176,5 +176,32 @@ impl Copying<'_> {
             Ended::By(broken) => Some(broken),
             Ended::NotYet | Ended::Finished => None,
         }))
+    }
+
+    /// A reader that failed has nothing more to give or take. A writer that failed may still have been answered: what its
+    /// other direction holds is delivered first.
+    fn poll_forth(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        if matches!(self.forth_end, Ended::NotYet) {
+            self.forth_end = match self.forth.poll(cx) {
+                Poll::Pending => Ended::NotYet,
+                Poll::Ready(Ok(())) => Ended::Finished,
+                Poll::Ready(Err(Fault::Write(error))) => Ended::By(Broken::Second(error)),
+                Poll::Ready(Err(Fault::Read(error))) => return Err(Broken::First(error)),
+            };
+        }
+        Ok(())
+    }
+
+    /// The same.
+    fn poll_back(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        if matches!(self.back_end, Ended::NotYet) {
+            self.back_end = match self.back.poll(cx) {
+                Poll::Pending => Ended::NotYet,
+                Poll::Ready(Ok(())) => Ended::Finished,
+                Poll::Ready(Err(Fault::Write(error))) => Ended::By(Broken::First(error)),
+                Poll::Ready(Err(Fault::Read(error))) => return Err(Broken::Second(error)),
+            };
+        }
+        Ok(())
     }
 }

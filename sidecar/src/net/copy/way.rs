@@ -23,6 +23,8 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 /// while the next is written.
 const BYPASS_BYTES: usize = 64 * 1024;
 
+/// How many messages one direction moves before others have their turn.
+const ROUNDS: u32 = 16;
 /// How often the reader of a socket that takes no more is looked after.
 const HELD_POLL: Duration = Duration::from_millis(250);
 
@@ -61,7 +63,8 @@ pub(super) enum Fault {
 }
 
 enum Step {
-    Again,
+    Nothing,
+    Moved,
     End,
     Left(Vec<u8>),
 }
@@ -79,16 +82,15 @@ impl<'a> Way<'a> {
 
     /// Goes on as far as both sockets let it. Ready when the end was read and passed on, or something failed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        loop {
+        for _ in 0..ROUNDS {
             ready!(self.poll_left(cx))?;
             // Nothing is read for a receiver that has no room: it would have to be kept.
             ready!(self.to.stream.poll_write_ready(cx)).map_err(|error| self.failed(Fault::Write(error)))?;
-            // tokio makes this pending now and then, so that one connection with endless bytes does not starve the others
-            // of its thread.
             ready!(self.from.stream.poll_read_ready(cx)).map_err(Fault::Read)?;
             let most = if self.observer.is_bypassed(self.to.stream) { BYPASS_BYTES } else { SCRATCH_BYTES };
             match step(self.from.stream, self.to.stream, self.meter, most) {
-                Ok(Step::Again) => self.observer.message(),
+                Ok(Step::Nothing) => {}
+                Ok(Step::Moved) => self.observer.message(),
                 Ok(Step::Left(bytes)) => {
                     self.observer.message();
                     (self.left, self.written) = (bytes, 0);
@@ -97,6 +99,9 @@ impl<'a> Way<'a> {
                 Err(fault) => return Poll::Ready(Err(self.failed(fault))),
             }
         }
+        // Endless bytes one way must not starve the other, nor the other connections of the thread.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Writes what was left.
@@ -156,13 +161,13 @@ impl<'a> Way<'a> {
 fn step(from: &TcpStream, to: &TcpStream, meter: &AtomicU64, most: usize) -> Result<Step, Fault> {
     SCRATCH.with_borrow_mut(|scratch| {
         let Some(read) = read_some(from, &mut scratch[..most]).map_err(Fault::Read)? else {
-            return Ok(Step::Again);
+            return Ok(Step::Nothing);
         };
         if read == 0 {
             return Ok(Step::End);
         }
         let written = write_some(to, &scratch[..read], meter)?;
-        Ok(if written == read { Step::Again } else { Step::Left(scratch[written..read].to_vec()) })
+        Ok(if written == read { Step::Moved } else { Step::Left(scratch[written..read].to_vec()) })
     })
 }
 
