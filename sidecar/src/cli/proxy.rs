@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::signals::Signals;
 use crate::app::App;
-use crate::config::{Config, Mode, Ports};
+use crate::config::{Bypass, Config, Mode, Ports};
 use crate::host::cgroup::Hierarchy;
 use crate::host::seed;
 use crate::instance::{self, InstanceName, PROXY_DIRECTORY, RUN_DIRECTORY};
@@ -43,6 +43,9 @@ async fn serve(args: &Args, config: &Config, log_level: LogLevel) -> anyhow::Res
     let name = name.unwrap_or_else(|| format!("proxy-{}", std::process::id()));
     if directory.is_none() && config.interception.mode != Mode::None {
         tracing::warn!("no instance is armed in this network namespace: is `sidecar init` to come?");
+    }
+    if matches!(config.interception.bypass, Bypass::Full | Bypass::ToProxy) {
+        tracing::warn!("the bypass is off: it takes a process that may run BPF programs, as `sidecar run` does");
     }
     let app = App::bind(config, with_defaults(config.ports), &name, Hierarchy::visible().as_ref())?;
     let place = directory.map(|directory| directory.join(PROXY_DIRECTORY));
