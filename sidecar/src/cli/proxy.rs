@@ -45,7 +45,9 @@ async fn serve(args: &Args, config: &Config, log_level: LogLevel) -> anyhow::Res
         tracing::warn!("no instance is armed in this network namespace: is `sidecar init` to come?");
     }
     if matches!(config.interception.bypass, Bypass::Full | Bypass::ToProxy) {
-        tracing::warn!("the bypass is off: it takes a process that may run BPF programs, as `sidecar run` does");
+        tracing::warn!(
+            "the bypass is off: it takes a process that may run BPF programs, as `sidecar run` does"
+        );
     }
     let app = App::bind(config, with_defaults(config.ports), &name, Hierarchy::visible().as_ref())?;
     let place = directory.map(|directory| directory.join(PROXY_DIRECTORY));
