@@ -53,9 +53,12 @@ pub fn decided(verdict: Verdict, direction: Direction, destination: Endpoint) {
 }
 
 /// Userspace looks every now and then by itself: waking it for each event costs more than the event. Before the buffer
-/// fills up it is called.
+/// fills up it is called; and for inbound connections, whose program it knows from nowhere else.
 #[inline(always)]
-fn wakeup() -> u64 {
+fn wakeup(direction: u32) -> u64 {
+    if direction == Direction::Inbound as u32 {
+        return 0;
+    }
     let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
     u64::from(if waiting > CROWDED { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
@@ -64,8 +67,9 @@ fn wakeup() -> u64 {
 fn submit(event: Event) {
     match EVENTS.reserve::<Event>(0) {
         Some(mut entry) => {
+            let flags = wakeup(event.record.direction);
             entry.write(event);
-            entry.submit(wakeup());
+            entry.submit(flags);
         }
         None => count(Stat::EventsLost),
     }
