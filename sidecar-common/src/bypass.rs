@@ -92,7 +92,7 @@ pub mod end {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
-    /// Messages redirected. A message is what the kernel handles at once of a write: up to 17 pages.
+    /// Messages redirected. A message is what the kernel handles at once of a write: up to 17 fragments of memory.
     pub messages: u64,
     /// Bytes redirected.
     pub bytes: u64,
