@@ -76,8 +76,12 @@ pub struct Peer {
     pub spliced: u32,
     /// Not 0: the program's end was seen in blocking mode. Kept at the proxy's end.
     pub blocking: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The sequence number after the last byte that TCP brought to this end and that went to the queue of redirected ones.
+    pub gathered: u32,
+    /// Not 0: its program has let go of this end; its entry goes when TCP is done with it.
+    pub released: u32,
+    /// Not 0: bytes of this connection could not be handed on, so nothing more comes or goes. The same at both ends.
+    pub broken: u32,
 }
 
 /// Bits of [`Peer::flags`].
@@ -224,7 +228,7 @@ pub mod seen {
 shared! {
     Layout = 88;
     Counts = 40;
-    Peer = 112;
+    Peer = 120;
     Question = 72;
     Answer = 88;
 }

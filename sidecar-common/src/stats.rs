@@ -40,10 +40,14 @@ pub enum Stat {
     FallbackGone = 16,
     /// Messages of enrolled sockets by TCP: the receiver's program would not see them.
     FallbackReader = 17,
+    /// Bytes that TCP brought a second time to an enrolled socket, and that were left out.
+    RepeatedBytes = 18,
+    /// Enrolled connections that were broken off because bytes of theirs could not be handed on.
+    BrokenConnections = 19,
 }
 
 /// How many counters there are.
-pub const STATS: u32 = 18;
+pub const STATS: u32 = 20;
 
 impl Stat {
     /// All of them, with their names in metrics and what they count.
@@ -101,6 +105,16 @@ impl Stat {
             Self::FallbackReader,
             "fallback_reader",
             "Messages of enrolled sockets by TCP: the receiver's program would not see them",
+        ),
+        (
+            Self::RepeatedBytes,
+            "repeated_bytes",
+            "Bytes that TCP brought a second time to enrolled sockets, and that were left out",
+        ),
+        (
+            Self::BrokenConnections,
+            "broken_connections",
+            "Enrolled connections that were broken off because bytes of theirs could not be handed on",
         ),
     ];
 }

@@ -15,23 +15,27 @@ use crate::layout::{File, Own, Socket};
 use crate::maps::{PEERS, SOCKETS, count, count_by};
 use crate::sock::tcp;
 
-/// One message. The verdict is always to pass: after a redirect that the kernel accepted it goes there, else by TCP.
+/// One message. The verdict is to pass: after a redirect that the kernel accepted it goes there, else by TCP. Only a
+/// broken connection takes no more ([`crate::gather`]).
 #[inline(always)]
-pub fn redirect(ctx: &SkMsgContext) {
+pub fn redirect(ctx: &SkMsgContext) -> u32 {
     // SAFETY: a context field, which is never null; the verifier wants the check.
     let sk = unsafe { (*ctx.msg).__bindgen_anon_3.sk };
     if sk.is_null() {
-        return;
+        return sk_action::SK_PASS;
     }
     // SAFETY: the helper takes any socket of a context.
     let own = unsafe { bpf_skc_to_tcp_sock(sk.cast()) };
     if own.is_null() {
-        return;
+        return sk_action::SK_PASS;
     }
     let own = Own::new(own.cast());
-    let Some(entry) = PEERS.get_ptr_mut(own.cookie()) else { return };
+    let Some(entry) = PEERS.get_ptr_mut(own.cookie()) else { return sk_action::SK_PASS };
     // SAFETY: see `maps`; this socket is locked, and alone writes to `sent`.
     let entry = unsafe { &mut *entry };
+    if entry.broken != 0 {
+        return sk_action::SK_DROP;
+    }
     let size = ctx.size();
     // Read once: what is looked at is what is redirected to.
     // SAFETY: fields of a map value, aligned.
@@ -48,7 +52,7 @@ pub fn redirect(ctx: &SkMsgContext) {
             entry.sent.bytes += u64::from(size);
             count(Stat::RedirectedMessages);
             count_by(Stat::RedirectedBytes, u64::from(size));
-            return;
+            return sk_action::SK_PASS;
         }
         None => Fallback::Gone,
     };
@@ -56,6 +60,7 @@ pub fn redirect(ctx: &SkMsgContext) {
         *counter += 1;
     }
     count(stat(fallback));
+    sk_action::SK_PASS
 }
 
 /// Why this message may not be redirected.
@@ -115,8 +120,9 @@ fn stat(fallback: Fallback) -> Stat {
     }
 }
 
-/// A socket closed: the other end keeps what this one sent, for the proxy, which asks as it lets go of its own end
-/// (`Ask::Forget`) and until then has its entry.
+/// TCP is done with a socket: the other end keeps what this one sent, for the proxy, which asks as it lets go of its own
+/// end (`Ask::Forget`) and until then has its entry. The program may still read what came last, which is gathered after
+/// this.
 #[inline(always)]
 pub fn closed(cookie: u64) {
     // SAFETY: see `maps`.
@@ -124,10 +130,27 @@ pub fn closed(cookie: u64) {
     if entry.flags & end::PROXY != 0 {
         return;
     }
-    let (other, sent): (u64, Counts) = (entry.cookie, entry.sent);
+    let (other, sent, released): (u64, Counts, bool) = (entry.cookie, entry.sent, entry.released != 0);
     if let Some(other) = PEERS.get_ptr_mut(other) {
         // SAFETY: see `maps`; only this end writes to the other's `received`.
         unsafe { (*other).received = sent };
     }
-    let _ = PEERS.remove(cookie);
+    if released {
+        let _ = PEERS.remove(cookie);
+    }
+}
+
+/// A program lets go of a socket, with which TCP may be done already.
+#[inline(always)]
+pub fn released(cookie: u64, state: u32) {
+    let Some(entry) = PEERS.get_ptr_mut(cookie) else { return };
+    // SAFETY: see `maps`.
+    let entry = unsafe { &mut *entry };
+    if entry.flags & end::PROXY != 0 {
+        return;
+    }
+    entry.released = 1;
+    if state == tcp::CLOSE {
+        let _ = PEERS.remove(cookie);
+    }
 }

@@ -97,6 +97,10 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) 
         seen |= seen::SPLICED;
     }
     if seen & seen::NONBLOCKING == 0 {
+        // One that has not read yet may be about to say how it will: a server sets the mode after accept().
+        if program.all_read().is_none() {
+            return seen | seen::BUSY;
+        }
         ours.blocking = 1;
     }
     if ours.blocking != 0 {
@@ -107,9 +111,8 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) 
     if !wanted || seen & OBSTACLES != 0 || !watched {
         return seen;
     }
-    if !is_quiet(proxy, program) {
-        return seen | seen::BUSY;
-    }
+    let Some((to_proxy, to_program)) = quiet_at(proxy, program) else { return seen | seen::BUSY };
+    (ours.gathered, theirs.gathered) = (to_proxy, to_program);
     if !enlist(proxy_cookie, proxys) {
         return seen | seen::REFUSED;
     }
@@ -124,13 +127,14 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) 
     seen | seen::ENROLLED
 }
 
-/// Nothing is on its way to the program, and nothing waits at either end. The kernel moves what waits at an enrolled
-/// socket into its queue by whole buffers, also one that was read in part: bytes would come twice. The proxy, which
-/// asks, neither sends nor reads meanwhile, so this stays true of the program's end; what comes to the proxy's is whole.
+/// Nothing is on its way to the program, and nothing waits at either end; which sequence numbers come next, to the proxy
+/// and to the program. The proxy, which asks, neither sends nor reads meanwhile, so this stays true of the program's
+/// end; what comes to the proxy's begins there.
 #[inline(always)]
-fn is_quiet(proxy: Socket, program: Socket) -> bool {
-    let Some(next) = proxy.acknowledged_until() else { return false };
-    program.all_read_until(next) == Some(true) && proxy.all_read()
+fn quiet_at(proxy: Socket, program: Socket) -> Option<(u32, u32)> {
+    let to_program = proxy.acknowledged_until()?;
+    (program.all_read_until(to_program) == Some(true)).then_some(())?;
+    Some((proxy.all_read()?, to_program))
 }
 
 /// The two are each other's ends, by what their handshake left in `ORIGINS`: the program dialled the proxy, or the

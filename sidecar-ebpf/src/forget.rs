@@ -2,6 +2,7 @@
 
 use aya_ebpf::programs::SockContext;
 
+use crate::bypass;
 use crate::maps::{DIALS, RECORDS, ROLES};
 use crate::sock::{cookie, field, tcp};
 
@@ -17,8 +18,10 @@ pub fn released(ctx: &SockContext) {
     {
         let _ = RECORDS.remove(cookie);
     }
+    let state = field!(ctx.sock, state);
+    bypass::released(cookie, state);
     // A listener's role is still asked for when it leaves its state, which comes later.
-    if field!(ctx.sock, state) == tcp::CLOSE {
+    if state == tcp::CLOSE {
         let _ = DIALS.remove(cookie);
         let _ = ROLES.remove(cookie);
     }

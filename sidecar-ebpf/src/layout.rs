@@ -77,12 +77,12 @@ impl Socket {
         Some(received == next && copied == next)
     }
 
-    /// True when its program has read all that TCP received.
+    /// The sequence number that comes next, when its program has read all that TCP received.
     #[inline(always)]
-    pub fn all_read(self) -> bool {
-        let (received, copied): (Option<u32>, Option<u32>) =
-            (read(self.0, offset!(tcp_rcv_nxt)), read(self.0, offset!(tcp_copied_seq)));
-        received.is_some() && received == copied
+    pub fn all_read(self) -> Option<u32> {
+        let received: u32 = read(self.0, offset!(tcp_rcv_nxt))?;
+        let copied: u32 = read(self.0, offset!(tcp_copied_seq))?;
+        (received == copied).then_some(copied)
     }
 
     /// The sequence number that comes next, when no byte that was written is still to be acknowledged.
@@ -153,6 +153,12 @@ impl Own {
         let written: u32 = self.load(offset!(tcp_write_seq));
         let acknowledged: u32 = self.load(offset!(tcp_snd_una));
         (written == acknowledged).then_some(written)
+    }
+
+    /// The number of the byte that its program reads next.
+    #[inline(always)]
+    pub fn copied_until(self) -> u32 {
+        self.load(offset!(tcp_copied_seq))
     }
 
     /// True when an upper-layer protocol such as kTLS sits on it.

@@ -13,6 +13,7 @@ mod connect;
 mod decide;
 mod enrol;
 mod forget;
+mod gather;
 mod layout;
 mod lookup;
 mod maps;
@@ -24,7 +25,6 @@ mod sockopt;
 mod splice;
 mod tell;
 
-use aya_ebpf::bindings::sk_action;
 use aya_ebpf::macros::{
     cgroup_sock, cgroup_sock_addr, cgroup_sockopt, classifier, sk_lookup, sk_msg, sock_ops, stream_verdict,
     tracepoint,
@@ -92,8 +92,7 @@ fn sidecar_lookup(ctx: SkLookupContext) -> u32 {
 
 #[sk_msg]
 fn sidecar_bypass(ctx: SkMsgContext) -> u32 {
-    bypass::redirect(&ctx);
-    sk_action::SK_PASS
+    bypass::redirect(&ctx)
 }
 
 /// Never attached: userspace runs it.
@@ -109,12 +108,9 @@ fn sidecar_splice(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Lets what comes by TCP to an enrolled socket pass, to the queue that redirected bytes are in. In two queues, a read
-/// would stop at the end of the first, and ioctl(FIONREAD) would count one of them alone: programs would take a part
-/// for the whole, or wait for ever.
 #[stream_verdict]
-fn sidecar_gather(_ctx: SkBuffContext) -> u32 {
-    sk_action::SK_PASS
+fn sidecar_gather(ctx: SkBuffContext) -> u32 {
+    gather::pass(&ctx)
 }
 
 #[cfg(not(test))]

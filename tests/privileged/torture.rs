@@ -59,7 +59,12 @@ fn judge(sidecar: &Sidecar, wish: &Wish, direction: &str, finished: &Finished) {
     let metrics = sidecar.ask("metrics", "/metrics", &[]).success();
     let counted = |line: &&str| {
         let bytes = ["sidecar_tcp_sent_bytes_total", "sidecar_tcp_received_bytes_total"];
-        let bypass = ["sidecar_bpf_redirected", "sidecar_bpf_fallback", "sidecar_bpf_captured"];
+        let bypass = [
+            "sidecar_bpf_redirected",
+            "sidecar_bpf_fallback",
+            "sidecar_bpf_captured",
+            "sidecar_bpf_repeated",
+        ];
         bytes.iter().chain(&bypass).any(|name| line.starts_with(name))
     };
     let counted: Vec<_> = metrics.lines().filter(counted).collect();

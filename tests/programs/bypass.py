@@ -18,8 +18,10 @@ import struct
 import sys
 import termios
 import threading
+import time
 
 from ends import PATIENCE, PIECE, WAYS, End, Ended, Line
+from segments import ACK, FIN, inject
 
 TCP_ULP = 31  # include/uapi/linux/tcp.h
 
@@ -94,6 +96,23 @@ def unready(args):
     hold()
 
 
+def tardy(args):
+    """Says that it will not block only when much has come already; it has read nothing before."""
+    one = Line(listen(args), "blocking", args.far, args.seed)
+    for _ in range(args.count):
+        one.far.send(64)
+        until = time.monotonic() + PATIENCE
+        # So that the proxy sees a message of its own each time.
+        while waiting(one.near.sock) < one.far.sent:
+            if time.monotonic() > until:
+                raise AssertionError(f"{waiting(one.near.sock)} of {one.far.sent} bytes come")
+    one.near.use(args.way)
+    one.settle()
+    one.warm()
+    say(**counts(one))
+    hold()
+
+
 def stall(args):
     """A reader that stops holds its writer; when it goes on, all comes."""
     one = line(args).warm()
@@ -135,6 +154,33 @@ def fionread(args):
                 reader.receive(min(said, PIECE))
     say(**counts(one))
     hold()
+
+
+def repeated(args):
+    """Segments that reach back over bytes that came before, as retransmissions do: each byte is read once."""
+    one, sizes, new = line(args).warm(), (1, 53, 5000, 59_000), 10
+    one.round(60_000)
+    ends = [(one.near, one.far), (one.far, one.near)]
+    for old in sizes:
+        for writer, reader in ends:
+            for end, outward in ((reader, False), (writer, True)):
+                one.settle()
+                # TCP has nothing more on its way, and the numbers are those of the next bytes.
+                one.warm(2, 0.05)
+                inject(end.sock, outward, old, writer.out.around(old, new))
+                reader.receive(new)
+                # The sender itself knows nothing of it, and sends the same bytes.
+                writer.send(1000)
+                reader.receive(1000 - new)
+    one.warm()
+    say(repeated=4 * sum(sizes), **counts(one))
+    hold()
+    for writer, reader in ends:
+        one.settle()
+        inject(reader.sock, False, 53, writer.out.around(53, 0), ACK | FIN)
+        reader.finish()
+        writer.sock.shutdown(socket.SHUT_WR)
+    say(**counts(one))
 
 
 def turn(args):
@@ -399,7 +445,7 @@ def talk(args):
 
 
 def main():
-    commands = [rounds, mixed, unready, stall, fionread, turn, unread, closes, abandon, orphans, reuse, upper, controlled]
+    commands = [rounds, mixed, unready, tardy, stall, fionread, repeated, turn, unread, closes, abandon, orphans, reuse, upper, controlled]
     commands += [history, blocking, echo, talk]
     commands = {command.__name__: command for command in commands}
     parser = argparse.ArgumentParser(description=__doc__)

@@ -30,6 +30,11 @@ class Stamp:
         start = self.at % LAP
         return memoryview(LAPS)[start:start + min(length, PIECE)]
 
+    def around(self, before, after):
+        """Bytes that have been, and bytes that come."""
+        start = (self.at - before) % LAP
+        return bytes(LAPS[start:start + before + after])
+
 
 class End:
     """One end of a connection. Calls take what the kernel takes at once where they are named `some`."""

@@ -104,3 +104,10 @@ fn other_ways_after_eight_of_one() {
         Run::at("full", &[&talk[..], &["epoll", "--far", way]].concat());
     }
 }
+
+/// A program that has read nothing yet has not shown how it reads: a server may set its mode some time after accept().
+#[test]
+fn a_mode_counts_from_the_first_read() {
+    require!(root);
+    Run::at("full", &["tardy"]).hop().goes_by("full");
+}

@@ -1,6 +1,6 @@
-//! What made others give up bypasses like ours: a scenario for each hazard, by its number, and for the ladder that keeps
-//! programs out of them. Programs are `programs/bypass.py`, which checks every byte at both ends of a connection; a wrong
-//! one, a hang or a wrong error ends it.
+//! What made others give up bypasses like ours: a scenario for each hazard, by its number in `docs/bypass.md`, and for the
+//! ladder that keeps programs out of them. Programs are `programs/bypass.py`, which checks every byte at both ends of a
+//! connection; a wrong one, a hang or a wrong error ends it.
 
 /// Wraps a scenario in one `#[test]` for each level of the bypass: `in_levels!(waits: full, to_proxy)` runs
 /// `fn waits(level: &str)` as the tests `waits::full` and `waits::to_proxy`.

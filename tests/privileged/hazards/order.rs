@@ -1,4 +1,4 @@
-//! Order, backpressure and counts: hazards 1 to 4, 12 to 14.
+//! Order, backpressure and counts: hazards 1 to 4, 12 to 15.
 
 use sidecar_tests::{DEADLINE, Netns, Sidecar, eventually};
 
@@ -61,6 +61,24 @@ fn hazard_04_epoll_edges(level: &str) {
     run.hop().goes_by(level);
 }
 in_levels!(hazard_04_epoll_edges: full, auto);
+
+/// TCP may bring bytes again, in one buffer with new ones: a retransmission that reaches back over what was received. A
+/// socket's own read leaves them out; the kernel's way into the queue of redirected bytes does not (`tcp_read_skb`).
+fn hazard_15_repeated_bytes(level: &str) {
+    let run = Run::at(level, &["repeated"]);
+    let repeated = run.sidecar.metric("sidecar_bpf_repeated_bytes_total");
+    run.hop().goes_by(level);
+    if level == "off" {
+        assert_eq!(repeated, 0, "no queue of redirected bytes");
+    } else {
+        // `auto` leaves out the server's hop, whose program it does not know.
+        assert!(repeated >= run.seen("repeated") / 2, "{repeated}");
+    }
+    assert_eq!(run.sidecar.metric("sidecar_bpf_broken_connections_total"), 0);
+    let Run { program, sidecar: _sidecar, netns: _netns } = run;
+    program.finish();
+}
+in_levels!(hazard_15_repeated_bytes: full, auto, to_proxy, off);
 
 /// Both paths are counted, once each: redirected bytes are seen by no counter of TCP's.
 #[test]
