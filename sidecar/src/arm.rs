@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use ipnet::IpNet;
 use sidecar_common::settings::{self, NO_UID, Settings, flag};
@@ -12,9 +13,9 @@ use crate::bpf::attach::{Attachments, ProgramName};
 use crate::bpf::bypass::proof;
 use crate::bpf::maps::Selection;
 use crate::bpf::pins::{self, PinDirectory};
-use crate::bpf::{BpfError, Kernel, loader};
+use crate::bpf::{BpfError, Kernel, loader, probe};
 use crate::bypass::Ladder;
-use crate::config::{Bypass, Config, Interception, OnProxyDown};
+use crate::config::{Config, Interception, OnProxyDown};
 use crate::host::cgroup::{CgroupPath, Hierarchy};
 use crate::instance::Instance;
 use crate::iptables;
@@ -136,9 +137,7 @@ impl Armed {
     /// Loads the bypass and proves that this kernel can be trusted with it; by `auto`, goes without where it cannot, for
     /// the reason that is returned. To be called while this process is armed as the proxy.
     pub fn prove_bypass(&mut self, interception: &Interception) -> Result<Result<Ladder, String>, ArmError> {
-        let levels = interception.bypass_rules.iter().map(|rule| rule.bypass);
-        let levels: Vec<_> = levels.chain([interception.bypass]).collect();
-        if levels.iter().all(|level| *level == Bypass::Off) {
+        if !interception.wants_bypass() {
             return Ok(Err("by configuration".to_owned()));
         }
         let proven = proof::prove(&mut self.kernel, sys::netns_cookie()?, 0);
@@ -146,20 +145,38 @@ impl Armed {
             Ok(proven) => proven.doubt(),
             Err(error) => Some(error.to_string()),
         };
-        let insists = levels.iter().any(|level| matches!(level, Bypass::Full | Bypass::ToProxy));
         match (proven, doubt) {
-            (Ok(proven), None) => {
-                let rules = interception.bypass_rules.clone();
-                Ok(Ok(Ladder::new(proven.bypass, interception.bypass, rules)))
-            }
-            (_, doubt) => {
-                let reason = doubt.unwrap_or_default();
-                if insists {
-                    return Err(ArmError::NoBypass(reason));
-                }
-                Ok(Err(format!("this kernel fails the self-test: {reason}")))
-            }
+            (Ok(proven), None) => Ok(Ok(Ladder::new(proven.bypass, interception))),
+            (_, doubt) => without_bypass(interception, doubt.unwrap_or_default()).map(Err),
         }
+    }
+
+    /// Loads the bypass and pins it for a proxy of another user, which is not there yet. The self-test takes place
+    /// elsewhere on this kernel, since this process is not armed as the proxy. Writes down why, where there is none.
+    pub fn pin_bypass(
+        &mut self,
+        interception: &Interception,
+        user: u32,
+        instance: &mut Instance,
+    ) -> Result<(), ArmError> {
+        instance.state.no_bypass = match &instance.state.pins {
+            _ if !interception.wants_bypass() => Some("by configuration".to_owned()),
+            None => Some(without_bypass(interception, "nothing can be pinned".to_owned())?),
+            Some(pins) => match self.bypass_for(pins, user) {
+                Ok(()) => None,
+                Err(doubt) => Some(without_bypass(interception, doubt)?),
+            },
+        };
+        Ok(instance.save()?)
+    }
+
+    fn bypass_for(&mut self, pins: &Path, user: u32) -> Result<(), String> {
+        if let Some(doubt) = probe::doubt_of_bypass().map_err(|error| error.to_string())? {
+            return Err(doubt);
+        }
+        let netns = sys::netns_cookie().map_err(|error| error.to_string())?;
+        let bypass = self.kernel.bypass(netns).map_err(|error| error.to_string())?;
+        bypass.pin(pins, user).map_err(|error| error.to_string())
     }
 
     fn write_down(&self, instance: &mut Instance) -> Result<(), ArmError> {
@@ -185,6 +202,14 @@ fn pin_directory(config: &Config, instance: &mut Instance) -> Result<Option<std:
             Ok(None)
         }
     }
+}
+
+/// An error where the bypass is asked for by name; else the reason, in words.
+fn without_bypass(interception: &Interception, doubt: String) -> Result<String, ArmError> {
+    if interception.insists_on_bypass() {
+        return Err(ArmError::NoBypass(doubt));
+    }
+    Ok(format!("this kernel fails the self-test: {doubt}"))
 }
 
 fn settings_of(interception: &Interception, exemption: Exemption) -> Settings {

@@ -103,6 +103,9 @@ pub struct State {
     /// The pin directory is a bpffs of the instance's own.
     #[serde(default)]
     pub pins_mounted: bool,
+    /// Why its proxy has no bypass; none: it has, by what is pinned.
+    #[serde(default)]
+    pub no_bypass: Option<String>,
     /// Rules were installed by iptables-restore.
     #[serde(default)]
     pub iptables: bool,
@@ -184,6 +187,7 @@ impl Instance {
             links: Vec::new(),
             pins: None,
             pins_mounted: false,
+            no_bypass: None,
             iptables: false,
             netns: 0,
             ports: PortsInUse::default(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::{Cgroup, Config, Finished, Netns, Place, Program, binary_for_everyone, cli, netns};
+use crate::{Cgroup, Config, Connection, Finished, Netns, Place, Program, binary_for_everyone, cli, netns};
 
 /// A network namespace and a cgroup that `sidecar init` armed, with a cgroup below it for each of two containers.
 /// Dropping it undoes it.
@@ -71,6 +71,13 @@ impl Init {
         let mut command = self.beside().as_uid(Self::PROXY).command(&self.binary);
         command.args(["proxy", "--name", &self.name, "--config"]).arg(&self.config);
         Program::start(&mut command).ended_by(Signal::SIGTERM)
+    }
+
+    /// What its proxy serves now.
+    #[track_caller]
+    pub fn connections(&self) -> Vec<Connection> {
+        let args = ["connections", "--instance", &self.name, "-o", "json"];
+        Connection::list(&cli(&self.netns, &args).success())
     }
 
     /// Undoes it.

@@ -159,7 +159,7 @@ impl Attachments {
             })?;
         let pin = self.pins.as_ref().map(|pins| pins.join(format!("{}-{}", name.symbol(), self.links.len())));
         if let Some(pin) = &pin {
-            link::pin(&link, pin).map_err(|cause| BpfError::File {
+            link::pin(link.as_fd(), pin).map_err(|cause| BpfError::File {
                 operation: "pin a link as",
                 path: pin.clone(),
                 cause,

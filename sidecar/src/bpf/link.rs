@@ -9,6 +9,7 @@ use std::path::Path;
 
 /// enum bpf_cmd (include/uapi/linux/bpf.h).
 const BPF_OBJ_PIN: libc::c_int = 6;
+const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -55,11 +56,19 @@ pub fn run(program: BorrowedFd<'_>, packet: &mut [u8]) -> io::Result<()> {
     bpf(BPF_PROG_TEST_RUN, &mut attr).map(drop)
 }
 
-/// Pins a link to a path on bpffs.
-pub fn pin(link: &OwnedFd, path: &Path) -> io::Result<()> {
+/// Pins a link, program or map to a path on bpffs.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut attr = Attr([path.as_ptr() as u64, number(link.as_raw_fd())?.into(), 0, 0, 0, 0]);
+    let mut attr = Attr([path.as_ptr() as u64, number(object.as_raw_fd())?.into(), 0, 0, 0, 0]);
     bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Opens what is pinned there. Asks for the right to read and write the file, and for no capability.
+pub fn open(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let fd = bpf(BPF_OBJ_GET, &mut Attr([path.as_ptr() as u64, 0, 0, 0, 0, 0]))?;
+    // SAFETY: the kernel has just made this file descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The kernel's number of a link.

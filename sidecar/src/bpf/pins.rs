@@ -33,7 +33,7 @@ pub fn create(instance: &str, instance_directory: &Path) -> Result<PinDirectory,
     let path = instance_directory.join("bpf");
     fs::create_dir_all(&path).map_err(|e| file_error("create the mount point", &path, e))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("bpf"), &path, Some("bpf"), flags, Some("mode=0700"))
+    mount(Some("bpf"), &path, Some("bpf"), flags, Some("mode=0711"))
         .map_err(|errno| file_error("mount bpffs on", &path, errno.into()))?;
     Ok(PinDirectory { path, mounted: true })
 }

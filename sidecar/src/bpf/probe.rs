@@ -108,6 +108,17 @@ fn self_test() -> Vec<Row> {
     rows
 }
 
+/// Why this kernel cannot be trusted with the bypass, by the same test; `None`: it can.
+pub fn doubt_of_bypass() -> io::Result<Option<String>> {
+    let rows = run()?;
+    let of_bypass = rows.iter().skip_while(|row| row.name != BYPASS);
+    let doubts: Vec<_> = of_bypass
+        .filter(|row| row.status != Status::Ok)
+        .map(|row| format!("{}: {}", row.name, row.detail))
+        .collect();
+    Ok((!doubts.is_empty()).then(|| doubts.join("; ")))
+}
+
 /// What programs may do with sockets that skip the TCP stack: all of it must work, or the bypass stays off.
 fn bypass(kernel: &mut Kernel) -> Vec<Row> {
     let proven = sys::netns_cookie()

@@ -4,8 +4,10 @@
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
+
+use super::link;
 
 /// Where it usually is.
 const TRACEFS: &str = "/sys/kernel/tracing";
@@ -16,6 +18,8 @@ const PERF_TYPE_TRACEPOINT: u32 = 2;
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
 const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
 const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+/// enum `bpf_attach_type` (include/uapi/linux/bpf.h).
+const BPF_PERF_EVENT: u32 = 41;
 
 /// The first version of `struct perf_event_attr`; the kernel takes the rest for zero.
 #[repr(C)]
@@ -27,7 +31,8 @@ struct PerfEvent {
     rest: [u64; 6],
 }
 
-/// Runs the program at each passing of the tracepoint, while what is returned is open.
+/// Runs the program at each passing of the tracepoint, while what is returned is open: a link, which can be pinned, or
+/// before Linux 5.15 (b89fbfbb854c) an event, which cannot.
 pub(super) fn attach(program: BorrowedFd<'_>, category: &str, name: &str) -> io::Result<OwnedFd> {
     let size = u32::try_from(size_of::<PerfEvent>()).map_err(io::Error::other)?;
     let mut event = PerfEvent {
@@ -49,8 +54,11 @@ pub(super) fn attach(program: BorrowedFd<'_>, category: &str, name: &str) -> io:
             PERF_FLAG_FD_CLOEXEC,
         )
     })?;
-    control(&fd, PERF_EVENT_IOC_SET_BPF, program.as_raw_fd())?;
     control(&fd, PERF_EVENT_IOC_ENABLE, 0)?;
+    if let Ok(link) = link::create(program, fd.as_fd(), BPF_PERF_EVENT) {
+        return Ok(link);
+    }
+    control(&fd, PERF_EVENT_IOC_SET_BPF, program.as_raw_fd())?;
     Ok(fd)
 }
 

@@ -12,21 +12,23 @@ use sidecar_common::bypass::term;
 pub use self::standings::ProgramStanding;
 use self::standings::{ProgramKey, Standings};
 use crate::bpf::bypass::Bypass as Kernel;
-use crate::config::{Bypass, BypassRule};
+use crate::config::{Bypass, BypassRule, Interception};
 use crate::observe::connection::Program;
 
 /// Decides for all hops of an instance.
 pub struct Ladder {
     kernel: Kernel,
+    /// Where no rule holds.
     level: Bypass,
     rules: Vec<BypassRule>,
     standings: Standings,
 }
 
 impl Ladder {
-    /// `level` holds where no rule does.
-    pub fn new(kernel: Kernel, level: Bypass, rules: Vec<BypassRule>) -> Self {
-        Self { kernel, level, rules, standings: Standings::default() }
+    /// By the configured level and rules.
+    pub fn new(kernel: Kernel, interception: &Interception) -> Self {
+        let rules = interception.bypass_rules.clone();
+        Self { kernel, level: interception.bypass, rules, standings: Standings::default() }
     }
 
     /// What programs have shown, for people.
@@ -49,6 +51,22 @@ fn terms(level: Bypass) -> Option<u32> {
         Bypass::Full => Some(term::BOTH_WAYS),
         // What a program without an event loop does next cannot be told from what it did.
         Bypass::Auto => Some(term::BOTH_WAYS | term::EPOLL),
+    }
+}
+
+impl Interception {
+    /// Some connections may climb.
+    pub fn wants_bypass(&self) -> bool {
+        self.bypass_levels().any(|level| level != Bypass::Off)
+    }
+
+    /// Some must be able to: without a bypass nothing is to start.
+    pub fn insists_on_bypass(&self) -> bool {
+        self.bypass_levels().any(|level| matches!(level, Bypass::Full | Bypass::ToProxy))
+    }
+
+    fn bypass_levels(&self) -> impl Iterator<Item = Bypass> {
+        self.bypass_rules.iter().map(|rule| rule.bypass).chain([self.bypass])
     }
 }
 

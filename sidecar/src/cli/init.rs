@@ -85,6 +85,7 @@ fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<
                 "no bpffs that outlives this command: mount one on the machine (mount -t bpf bpf /sys/fs/bpf) and, in a \
                  container, mount that; enter a network namespace by nsenter rather than by ip netns exec, which hides it"
             );
+            armed.pin_bypass(&config.interception, args.uid, instance)?;
             instance.state.armed = Some(cgroup.clone());
             armed.cgroup(programs_for(true), &hierarchy, &cgroup, instance)?;
             // Nobody looks after them from here on: the mark of one that closes stays.
@@ -94,6 +95,8 @@ fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<
         Mode::Iptables => {
             anyhow::ensure!(args.mark == 0, "--mark is for `interception: ebpf`; rules spare the user alone");
             instance.state.iptables = true;
+            instance.state.no_bypass =
+                Some("with `interception: iptables` there is no kernel half".to_owned());
             instance.save()?;
             let exempt = iptables::Exempt::Uid(args.uid);
             let rules = iptables::install(&arm::rules(config, args.name.as_str(), &own, exempt, None, true))?;

@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::signals::Signals;
 use crate::app::App;
-use crate::config::{Bypass, Config, Mode, Ports};
+use crate::bpf::bypass::Bypass;
+use crate::bypass::Ladder;
+use crate::config::{Config, Interception, Mode, Ports};
 use crate::host::cgroup::Hierarchy;
 use crate::host::seed;
 use crate::instance::{self, InstanceName, PROXY_DIRECTORY, RUN_DIRECTORY};
+use crate::net::sys;
 use crate::observe::log::LogLevel;
 
 /// Istio's ports.
@@ -44,17 +47,36 @@ async fn serve(args: &Args, config: &Config, log_level: LogLevel) -> anyhow::Res
     if directory.is_none() && config.interception.mode != Mode::None {
         tracing::warn!("no instance is armed in this network namespace: is `sidecar init` to come?");
     }
-    if matches!(config.interception.bypass, Bypass::Full | Bypass::ToProxy) {
-        tracing::warn!(
-            "the bypass is off: it takes a process that may run BPF programs, as `sidecar run` does"
-        );
+    let mut app = App::bind(config, with_defaults(config.ports), &name, Hierarchy::visible().as_ref())?;
+    let ladder = ladder(&config.interception, directory.as_deref());
+    if let Err(reason) = &ladder
+        && config.interception.insists_on_bypass()
+    {
+        tracing::warn!("the bypass is off: {reason}");
     }
-    let app = App::bind(config, with_defaults(config.ports), &name, Hierarchy::visible().as_ref())?;
+    app.climb(ladder);
     let place = directory.map(|directory| directory.join(PROXY_DIRECTORY));
     let running = app.serve(config, log_level, place.as_deref())?;
     running.until_told(&mut signals).await;
     running.finish(&mut signals).await;
     Ok(super::DONE)
+}
+
+/// The bypass that `sidecar init` pinned, or why there is none.
+fn ladder(interception: &Interception, directory: Option<&Path>) -> Result<Ladder, String> {
+    if !interception.wants_bypass() {
+        return Err("by configuration".to_owned());
+    }
+    let directory = directory.ok_or("no instance is armed in this network namespace")?;
+    let state = instance::read(directory).map_err(|error| error.to_string())?;
+    if let Some(reason) = state.no_bypass {
+        return Err(reason);
+    }
+    let pins = state.pins.ok_or("`sidecar init` pinned nothing")?;
+    let kernel = sys::netns_cookie().and_then(|netns| Bypass::open(&pins, netns));
+    let kernel =
+        kernel.map_err(|error| format!("what is pinned in {} cannot be used: {error}", pins.display()))?;
+    Ok(Ladder::new(kernel, interception))
 }
 
 /// Where the configuration fixes no port, Istio's.

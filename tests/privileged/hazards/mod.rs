@@ -23,6 +23,7 @@ mod ladder;
 mod lifetimes;
 mod order;
 mod readers;
+mod unprivileged;
 
 use serde_json::Value;
 use sidecar_tests::{Config, Connection, Mode, Netns, Probe, Sidecar};

@@ -6,6 +6,8 @@ pub mod proof;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::chown;
+use std::path::Path;
 
 use aya::maps::{MapData, SockHash};
 use aya::programs::{Program, ProgramError};
@@ -22,11 +24,24 @@ const BPF_SK_MSG_VERDICT: u32 = 7;
 pub struct Bypass {
     enrol: OwnedFd,
     netns: NetnsCookie,
-    /// Keeps the programs attached to the map; a socket that is enrolled keeps its own hold on them, and they on the map.
-    _sockets: SockHash<MapData, u64>,
-    /// Sees splice(2).
-    _tracepoint: OwnedFd,
+    /// Where the rest of it is not kept by pins.
+    parts: Option<Parts>,
 }
+
+/// What works while it is open.
+struct Parts {
+    /// Keeps the programs attached to the map; a socket that is enrolled keeps its own hold on them, and they on the map.
+    sockets: SockHash<MapData, u64>,
+    /// Sees splice(2).
+    tracepoint: OwnedFd,
+}
+
+/// In a directory of pins: the program to ask.
+const ENROL_PIN: &str = "sidecar_enrol";
+/// The map of sockets: without a file descriptor or pin it would lose its programs (`sock_map_release_progs`).
+const SOCKETS_PIN: &str = "SOCKETS";
+/// The link of the program that sees splice(2).
+const TRACEPOINT_PIN: &str = "sidecar_splice";
 
 /// Room for a question, and for its answer in its place.
 const PACKET: usize = ETHERNET
@@ -59,7 +74,7 @@ impl Kernel {
                 .map_err(|error| BpfError::Bypass { reason: format!("attach to SOCKETS: {error}") })?;
         }
         let netns = if self.features.netns_cookie { netns } else { 0 };
-        Ok(Bypass { enrol, netns, _sockets: sockets, _tracepoint: tracepoint })
+        Ok(Bypass { enrol, netns, parts: Some(Parts { sockets, tracepoint }) })
     }
 
     fn at_system_call(&mut self, name: &'static str, event: &str) -> Result<OwnedFd, BpfError> {
@@ -87,6 +102,33 @@ impl Kernel {
 }
 
 impl Bypass {
+    /// Opens what [`Self::pin`] pinned, for sockets of this network namespace. Takes no capability, but a kernel that
+    /// lets everybody run a program that they may open (5.19, c8644cd0efe7).
+    pub fn open(pins: &Path, netns: NetnsCookie) -> io::Result<Self> {
+        let bypass = Self { enrol: link::open(&pins.join(ENROL_PIN))?, netns, parts: None };
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        bypass.ask(Ask::Count, Hop { cookie: 0, local: nowhere, remote: nowhere }, 0)?;
+        Ok(bypass)
+    }
+
+    /// Keeps it when this process ends, for a proxy that runs as `user`.
+    pub fn pin(&self, pins: &Path, user: u32) -> Result<(), BpfError> {
+        let enrol = pins.join(ENROL_PIN);
+        let failed = |operation: &'static str, path: &Path| {
+            let path = path.to_owned();
+            move |cause: io::Error| BpfError::File { operation, path, cause }
+        };
+        if let Some(parts) = &self.parts {
+            let tracepoint = pins.join(TRACEPOINT_PIN);
+            // EINVAL: an event, which goes with this process (before 5.15).
+            link::pin(parts.tracepoint.as_fd(), &tracepoint).map_err(failed("pin a link as", &tracepoint))?;
+            let sockets = pins.join(SOCKETS_PIN);
+            link::pin(parts.sockets.fd().as_fd(), &sockets).map_err(failed("pin a map as", &sockets))?;
+        }
+        link::pin(self.enrol.as_fd(), &enrol).map_err(failed("pin a program as", &enrol))?;
+        chown(&enrol, Some(user), None).map_err(failed("give to the proxy's user", &enrol))
+    }
+
     /// Asks about a hop; takes some microseconds. `terms`: bits of [`sidecar_common::bypass::term`].
     pub fn ask(&self, ask: Ask, hop: Hop, terms: u32) -> io::Result<Answer> {
         let question = Question {
