@@ -16,6 +16,7 @@ mod model;
 mod proxy;
 mod raw;
 mod source;
+mod target_ref;
 mod value;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use model::{
     ProtocolDetection, Target, Timeouts, Tracing, Unused,
 };
 pub use source::{MAX_FILE_BYTES, MAX_FILES};
+pub use target_ref::{DEFAULT_NAMESPACE, ObjectName, TargetRef};
 pub use value::percent::Percent;
 
 /// How many YAML documents a configuration may have.

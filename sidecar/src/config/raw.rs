@@ -20,6 +20,7 @@ pub(super) struct Header {
 #[derive(Deserialize)]
 pub(super) struct HeaderMetadata {
     pub name: Text,
+    pub namespace: Option<Text>,
 }
 
 /// A document of one of our own kinds, whose header was read as a [`Header`].
@@ -40,6 +41,8 @@ pub(super) struct Manifest<S> {
 struct Metadata {
     #[serde(rename = "name")]
     _name: IgnoredAny,
+    #[serde(rename = "namespace")]
+    _namespace: Option<IgnoredAny>,
     #[serde(rename = "labels")]
     _labels: Option<IgnoredAny>,
     #[serde(rename = "annotations")]
