@@ -19,6 +19,7 @@ use crate::cli::signals::Signals;
 use crate::config::{Config, LogFormat, Ports};
 use crate::drain::Drain;
 use crate::host::cgroup::Hierarchy;
+use crate::http;
 use crate::net::listen::ListenError;
 use crate::net::sys;
 use crate::observe::access_log::{AccessLog, Format, OpenError};
@@ -174,9 +175,11 @@ impl App {
         let listening = {
             let (config, table, drain, cgroups) = (config.clone(), self.table, drain.clone(), self.cgroups);
             let (ladder, serving) = (self.ladder, Arc::clone(&workers));
-            tokio::spawn(
-                async move { self.bound.serve(&config, table, drain, cgroups, ladder, serving).await },
-            )
+            let http =
+                http::Common::new(&config, table.instance(), self.metrics.requests(), access_log.clone());
+            tokio::spawn(async move {
+                self.bound.serve(&config, table, drain, cgroups, ladder, serving, http).await;
+            })
         };
         readiness.met(Condition::ConfigLoaded);
         readiness.met(Condition::ListenersBound);

@@ -9,11 +9,12 @@ use tokio::time::{Duration, Instant, timeout};
 
 use crate::bypass::Ladder;
 use crate::config::{Config, Mode, Ports};
+use crate::connection::{self, Ingress, Shared};
 use crate::drain::Drain;
+use crate::http;
 use crate::net::listen::{self, ListenError, Scope};
 use crate::observe::programs::CgroupNames;
 use crate::observe::table::ConnectionTable;
-use crate::opaque::{self, Ingress, Shared};
 use crate::upstream::backend::Backend;
 use crate::workers::Workers;
 
@@ -101,6 +102,7 @@ impl Bound {
         cgroups: CgroupNames,
         ladder: Result<Arc<Ladder>, Arc<str>>,
         workers: Arc<Workers>,
+        http: http::Common,
     ) {
         let shared = Arc::new(Shared {
             mode: config.interception.mode,
@@ -110,6 +112,8 @@ impl Bound {
             own_ports: [self.outbound_port, self.inbound_port],
             cgroups,
             ladder,
+            detection: config.protocol_detection.clone(),
+            http,
         });
         let mut loops = JoinSet::new();
         for (listener, ingress) in self.listeners {
@@ -180,9 +184,9 @@ async fn accept_until_drained(listener: TcpListener, ingress: Ingress, shared: A
 fn admit(shared: &Arc<Shared>, stream: tokio::net::TcpStream, peer: std::net::SocketAddr, ingress: &Ingress) {
     match shared.drain.admit() {
         Some(permit) => {
-            let serving = opaque::serve(Arc::clone(shared), stream, peer, ingress.clone(), permit);
+            let serving = connection::serve(Arc::clone(shared), stream, peer, ingress.clone(), permit);
             drop(tokio::spawn(serving));
         }
-        None => opaque::refuse(shared, &stream, peer, ingress),
+        None => connection::refuse(shared, &stream, peer, ingress),
     }
 }

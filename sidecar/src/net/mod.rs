@@ -3,6 +3,7 @@
 
 pub mod addrs;
 pub mod copy;
+pub mod io;
 pub mod listen;
 pub mod orig_dst;
 #[allow(unsafe_code, reason = "socket options that no library wraps")]

@@ -1,4 +1,4 @@
-//! The access log: a line per connection, written when it ends.
+//! The access log: a line for each request, and for each connection that carries no requests, written when it ends.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::connection::{Snapshot, printable};
+use super::request_line::RequestLine;
 
 /// How many lines may wait for the disk before further ones are dropped and counted.
 pub const BACKLOG: usize = 8192;
@@ -51,7 +52,8 @@ pub struct AccessLog {
 
 #[derive(Debug)]
 enum Message {
-    Line(Box<Snapshot>),
+    Connection(Box<Snapshot>),
+    Request(Box<RequestLine>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -62,6 +64,13 @@ struct Line<'a> {
     connection: &'a Snapshot,
     /// Envoy's response flags.
     flags: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Timed<'a> {
+    time: &'a str,
+    #[serde(flatten)]
+    request: &'a RequestLine,
 }
 
 // === impl ===
@@ -94,7 +103,16 @@ impl AccessLog {
 
     /// Takes a line for writing. Never waits: a full queue drops and counts it.
     pub fn write(&self, connection: Snapshot) {
-        if self.queue.try_send(Message::Line(Box::new(connection))).is_err() {
+        self.send(Message::Connection(Box::new(connection)));
+    }
+
+    /// The same of a request.
+    pub fn write_request(&self, request: Box<RequestLine>) {
+        self.send(Message::Request(request));
+    }
+
+    fn send(&self, message: Message) {
+        if self.queue.try_send(message).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -124,27 +142,45 @@ fn write_all(
     let mut output = BufWriter::new(output);
     let mut line = Vec::new();
     while let Some(message) = messages.blocking_recv() {
-        match message {
-            Message::Line(connection) => {
-                line.clear();
-                let written = render(format, &connection, &mut line).and_then(|()| output.write_all(&line));
-                dropped.fetch_add(u64::from(written.is_err()), Ordering::Relaxed);
-                if messages.is_empty() && output.flush().is_err() {
-                    dropped.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+        line.clear();
+        let rendered = match message {
+            Message::Connection(connection) => render(format, &connection, &mut line),
+            Message::Request(request) => render_request(format, &request, &mut line),
             Message::Flush(done) => {
                 // A failure shows at the next line; whoever waits may have left.
                 let _ = output.flush();
                 let _ = done.send(());
+                continue;
             }
+        };
+        let written = rendered.and_then(|()| output.write_all(&line));
+        dropped.fetch_add(u64::from(written.is_err()), Ordering::Relaxed);
+        if messages.is_empty() && output.flush().is_err() {
+            dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-fn render(format: Format, connection: &Snapshot, line: &mut Vec<u8>) -> io::Result<()> {
+fn now() -> io::Result<String> {
     let mut time = String::new();
     SystemTime.format_time(&mut Writer::new(&mut time)).map_err(io::Error::other)?;
+    Ok(time)
+}
+
+fn render_request(format: Format, request: &RequestLine, line: &mut Vec<u8>) -> io::Result<()> {
+    let time = now()?;
+    match format {
+        Format::Json => {
+            serde_json::to_writer(&mut *line, &Timed { time: &time, request })?;
+            line.push(b'\n');
+            Ok(())
+        }
+        Format::Text => writeln!(line, "{time} {}", request.as_text()),
+    }
+}
+
+fn render(format: Format, connection: &Snapshot, line: &mut Vec<u8>) -> io::Result<()> {
+    let time = now()?;
     let flags = connection.close_reason.and_then(super::close_reason::CloseReason::as_flags);
     match format {
         Format::Json => {

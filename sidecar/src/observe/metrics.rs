@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::close_reason::CloseReason;
 use super::process::Process;
+use super::requests::{RequestMetrics, Requests};
 use super::table::{ConnectionTable, Totals};
 use crate::net::addrs::Direction;
 
@@ -27,6 +28,7 @@ pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     config_generation: Gauge<u64, AtomicU64>,
     config_rejected: Counter,
+    requests: Arc<Requests>,
 }
 
 /// Knows the state of the kernel half. Asked at each scrape, on a thread that may block.
@@ -93,8 +95,15 @@ impl Metrics {
             config_rejected.clone(),
         );
         registry.register_collector(Box::new(Connections(table)));
+        let requests = Arc::<Requests>::default();
+        registry.register_collector(Box::new(RequestMetrics(Arc::clone(&requests))));
         registry.register_collector(Box::new(Process));
-        Self { registry: Arc::new(Mutex::new(registry)), config_generation, config_rejected }
+        Self { registry: Arc::new(Mutex::new(registry)), config_generation, config_rejected, requests }
+    }
+
+    /// Where requests are counted.
+    pub fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
     }
 
     /// Adds the kernel half's. To be called once.

@@ -6,4 +6,6 @@ pub mod log;
 pub mod metrics;
 pub mod process;
 pub mod programs;
+pub mod request_line;
+pub mod requests;
 pub mod table;

@@ -44,6 +44,11 @@ impl Backend {
         &self.backend.name
     }
 
+    /// What its endpoints speak.
+    pub fn protocol(&self) -> config::Protocol {
+        self.backend.protocol
+    }
+
     /// The next endpoint's address: each has as many turns in a row as its weight says. Cancel safe.
     pub async fn pick(&self) -> Result<UpstreamAddr, PickError> {
         let name = || self.backend.name.clone();

@@ -22,6 +22,7 @@ use super::sys;
 use crate::seldom::Seldom;
 
 pub use self::settle::settle;
+pub(super) use self::way::read_some;
 
 /// An idle timeout is looked after so many times within its length; it ends a connection late by one part at most.
 const IDLE_PARTS: u32 = 8;

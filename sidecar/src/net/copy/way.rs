@@ -173,7 +173,7 @@ fn step(from: &TcpStream, to: &TcpStream, meter: &AtomicU64, most: usize) -> Res
 
 /// `None`: nothing is there. A read that does not fill the buffer has taken all, and spares the one that would say so
 /// (epoll(7), question 9).
-fn read_some(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+pub(crate) fn read_some(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     let mut read = None;
     let result = from.try_io(Interest::READABLE, || {
         let taken = (&*SockRef::from(from)).read(buffer)?;

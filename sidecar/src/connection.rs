@@ -1,0 +1,400 @@
+//! One connection, from accept() on: whose it is, what it speaks, and who serves it then.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use sidecar_common::flow::Role;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::bypass::Ladder;
+use crate::bypass::hop::{Hop, State};
+use crate::config::{Mode, Protocol, ProtocolDetection, Timeouts};
+use crate::detect::{self, Spoken};
+use crate::drain::Drain;
+use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst, canonical};
+use crate::net::copy::{self, Observer};
+use crate::net::{orig_dst, sys};
+use crate::observe::close_reason::CloseReason;
+use crate::observe::connection::{Program, Standing};
+use crate::observe::programs::CgroupNames;
+use crate::observe::table::{ConnectionTable, Opening, Probe, Probed, Tracked};
+use crate::upstream::backend::Backend;
+use crate::{http, opaque};
+
+/// What all connections share.
+pub struct Shared {
+    /// How connections reach the proxy.
+    pub mode: Mode,
+    /// How long it waits.
+    pub timeouts: Timeouts,
+    /// Where connections are listed.
+    pub table: ConnectionTable,
+    /// Admits connections and ends them.
+    pub drain: Drain,
+    /// The ports of the outbound and the inbound listener; dialling them is dialling the proxy itself.
+    pub own_ports: [u16; 2],
+    /// Finds the paths of cgroups.
+    pub cgroups: CgroupNames,
+    /// Where connections climb to the bypass, or why there is none.
+    pub ladder: Result<Arc<Ladder>, Arc<str>>,
+    /// How the protocol is found out.
+    pub detection: ProtocolDetection,
+    /// What HTTP connections share.
+    pub http: http::Common,
+}
+
+/// A connection that the proxy serves.
+pub struct Connection {
+    /// Whose it is.
+    pub accepted: Arc<Accepted>,
+    /// Its place in the table.
+    pub tracked: Tracked,
+}
+
+/// A connection that was accepted, and what is known of it.
+pub struct Accepted {
+    /// What it shares with all others.
+    pub shared: Arc<Shared>,
+    /// Its sockets.
+    pub sockets: Arc<Sockets>,
+    /// How it came.
+    pub ingress: Ingress,
+    /// Where it was meant to go; `None`: to an explicit listener.
+    pub destination: io::Result<Option<OrigDst>>,
+    /// Its name.
+    pub id: ConnectionId,
+    /// Who opened it.
+    pub peer: SocketAddr,
+}
+
+/// How long a client may take to say what it speaks where only the way of refusing it depends on that.
+const SOON: Duration = Duration::from_millis(50);
+
+/// How a connection came.
+#[derive(Clone)]
+pub enum Ingress {
+    /// Captured on its way out.
+    Outbound,
+    /// Steered on its way in.
+    Inbound,
+    /// Through an explicit listener.
+    Listener(Arc<Backend>),
+}
+
+/// Both sockets of a connection, for whoever asks about it while it is up.
+pub struct Sockets {
+    /// The client's.
+    pub client: TcpStream,
+    /// The upstream's, once it is connected.
+    pub upstream: OnceLock<Arc<TcpStream>>,
+    /// Requests use it already.
+    first_taken: AtomicBool,
+    /// Seen from the program.
+    pub direction: Direction,
+    shared: Arc<Shared>,
+    hops: OnceLock<Hops>,
+}
+
+/// The hops of a connection that may skip the TCP stack. The server's is one only where it is on this machine too.
+struct Hops {
+    client: Hop,
+    upstream: Hop,
+}
+
+// === impl ===
+
+/// Serves a connection to its end. Never fails: what goes wrong is its close reason. The client is reset when the
+/// upstream cannot be reached, since it has seen its connection open.
+pub async fn serve(
+    shared: Arc<Shared>,
+    client: TcpStream,
+    peer: SocketAddr,
+    ingress: Ingress,
+    permit: OwnedSemaphorePermit,
+) {
+    let direction = ingress.direction();
+    // An inbound connection's record is that of the program, which is not connected yet.
+    let captured = matches!(ingress, Ingress::Outbound) && shared.mode == Mode::Ebpf;
+    let record = captured.then(|| sys::record(&client)).flatten();
+    let destination = match (&ingress, &record) {
+        (Ingress::Listener(_), _) => Ok(None),
+        // The record says it as well: a system call less.
+        (_, Some(record)) => Ok(Some(OrigDst(record.original_destination.into()))),
+        _ => orig_dst::original_destination(&client, direction, shared.mode),
+    };
+    let id = match &record {
+        Some(record) => ConnectionId(record.id),
+        None => ConnectionId(SockRef::from(&client).cookie().unwrap_or_default()),
+    };
+    let sockets = Arc::new(Sockets {
+        client,
+        upstream: OnceLock::new(),
+        direction,
+        shared: Arc::clone(&shared),
+        first_taken: AtomicBool::new(false),
+        hops: OnceLock::new(),
+    });
+    let probe: Weak<Sockets> = Arc::downgrade(&sockets);
+    let tracked = shared.table.open(Opening {
+        id,
+        direction,
+        source: ClientAddr(canonical(peer)),
+        original_destination: destination.as_ref().ok().copied().flatten(),
+        program: record.as_ref().map(|record| {
+            let cgroup = shared.cgroups.path(record.program.cgroup, record.program.pid);
+            Program::from_kernel(&record.program, cgroup)
+        }),
+        probe,
+    });
+    tracked.policy(ingress.policy());
+    let accepted = Arc::new(Accepted { shared, sockets, ingress, destination, id, peer });
+    let connection = Connection { accepted, tracked };
+    let reason = connection.carry().await;
+    let Connection { accepted, tracked } = connection;
+    let (shared, sockets) = (&accepted.shared, &accepted.sockets);
+    if reason != CloseReason::Finished {
+        tokio::select! {
+            () = deliver(sockets, reason) => {}
+            () = shared.drain.forced() => {}
+        }
+        reset(&sockets.client);
+        if let Some(upstream) = sockets.upstream.get() {
+            reset(upstream);
+        }
+    }
+    // Whether anybody looks at it or not: it goes into the totals.
+    sockets.count();
+    tracked.close(reason);
+    drop(accepted);
+    drop(permit);
+}
+
+/// Resets a connection for which there is no room.
+pub fn refuse(shared: &Shared, client: &TcpStream, peer: SocketAddr, ingress: &Ingress) {
+    let tracked = shared.table.open(Opening {
+        id: ConnectionId(SockRef::from(client).cookie().unwrap_or_default()),
+        direction: ingress.direction(),
+        source: ClientAddr(canonical(peer)),
+        original_destination: None,
+        program: None,
+        probe: Weak::<Sockets>::new(),
+    });
+    reset(client);
+    tracked.close(CloseReason::LimitReached);
+}
+
+/// Before a reset: lets the side that lives have all that came before the other failed.
+async fn deliver(sockets: &Sockets, reason: CloseReason) {
+    match (reason, sockets.upstream.get()) {
+        (CloseReason::UpstreamReset, _) => copy::settle(&sockets.client).await,
+        (CloseReason::ClientReset, Some(upstream)) => copy::settle(upstream).await,
+        _ => {}
+    }
+}
+
+/// Makes the coming close a reset (socket(7), `SO_LINGER`), as the peer would have seen it without a proxy.
+fn reset(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "SO_LINGER");
+    }
+}
+
+impl Connection {
+    /// By what it speaks.
+    async fn carry(&self) -> CloseReason {
+        let told = tokio::select! {
+            told = self.spoken() => told,
+            () = self.accepted.shared.drain.forced() => return CloseReason::Drained,
+        };
+        match told {
+            Ok(Spoken::Http1) => http::serve(self, http::Version::Http1).await,
+            Ok(Spoken::Http2) => http::serve(self, http::Version::Http2).await,
+            Ok(Spoken::Tls | Spoken::Bytes) => opaque::forward(self).await,
+            Err(reason) => reason,
+        }
+    }
+
+    /// What the client speaks. Where nothing that it says could change where it goes, its upstream is reached meanwhile: one
+    /// that speaks first is heard at once.
+    async fn spoken(&self) -> Result<Spoken, CloseReason> {
+        let accepted = &*self.accepted;
+        let port =
+            accepted.destination.as_ref().ok().copied().flatten().map(|OrigDst(address)| address.port());
+        if port.is_some_and(|port| accepted.shared.detection.opaque_ports.binary_search(&port).is_ok())
+            || matches!(&accepted.ingress, Ingress::Listener(backend) if backend.protocol() == Protocol::Tcp)
+        {
+            return Ok(Spoken::Bytes);
+        }
+        let client = &accepted.sockets.client;
+        let failed = |error: io::Error| {
+            tracing::debug!(id = %accepted.id, %error, "client");
+            CloseReason::ClientReset
+        };
+        let upstream = match opaque::reach(self).await {
+            Ok(upstream) => upstream,
+            // Who speaks HTTP is told in HTTP.
+            Err(reason) => {
+                let told = detect::spoken(client, SOON).await.map_err(failed)?;
+                return if matches!(told, Spoken::Http1 | Spoken::Http2) { Ok(told) } else { Err(reason) };
+            }
+        };
+        tokio::select! {
+            biased;
+            told = detect::spoken(client, accepted.shared.detection.timeout) => told.map_err(failed),
+            _ = upstream.readable() => Ok(Spoken::Bytes),
+        }
+    }
+}
+
+impl Shared {
+    /// The destination is a listener of this proxy.
+    pub fn is_own(&self, client: &TcpStream, destination: SocketAddr) -> bool {
+        let here =
+            |local: SocketAddr| canonical(local).ip() == destination.ip() || destination.ip().is_loopback();
+        self.own_ports.contains(&destination.port()) && client.local_addr().is_ok_and(here)
+    }
+}
+
+impl Ingress {
+    /// A client of an explicit listener comes in.
+    pub fn direction(&self) -> Direction {
+        match self {
+            Self::Outbound => Direction::Outbound,
+            Self::Inbound | Self::Listener(_) => Direction::Inbound,
+        }
+    }
+
+    /// What the kernel half is told of its listeners.
+    pub fn role(&self, mode: Mode) -> Option<Role> {
+        let role = match self {
+            Self::Outbound => Role::Outbound,
+            Self::Inbound => Role::Inbound,
+            Self::Listener(_) => Role::Own,
+        };
+        (mode == Mode::Ebpf).then_some(role)
+    }
+
+    fn policy(&self) -> Arc<str> {
+        match self {
+            Self::Outbound | Self::Inbound => "passthrough".into(),
+            Self::Listener(backend) => format!("forward:{}", backend.name()).into(),
+        }
+    }
+}
+
+impl Sockets {
+    /// The upstream's socket that is connected already, for whoever asks first.
+    pub fn take_first(&self) -> Option<Arc<TcpStream>> {
+        let first = self.upstream.get()?;
+        (!self.first_taken.swap(true, Ordering::Relaxed)).then(|| Arc::clone(first))
+    }
+
+    /// Something went over the client's socket.
+    pub fn client_message(&self) {
+        if let Some(hops) = self.hops.get() {
+            hops.client.message(&self.client);
+        }
+    }
+
+    /// Something went over the upstream's.
+    pub fn upstream_message(&self) {
+        if let (Some(hops), Some(upstream)) = (self.hops.get(), self.upstream.get()) {
+            hops.upstream.message(upstream);
+        }
+    }
+
+    /// The hop of a further connection to an upstream.
+    pub fn later_hop(&self) -> Option<Hop> {
+        let ladder = self.shared.ladder.as_ref().ok()?;
+        let state = Arc::default();
+        Some(Hop::new(Arc::clone(ladder), Direction::Inbound, self.shared.cgroups.clone(), state))
+    }
+
+    /// The hop of one of them.
+    pub fn hop_of(&self, socket: &TcpStream) -> Option<&Hop> {
+        let of_client = std::ptr::eq(socket, &raw const self.client);
+        self.hops.get().map(|hops| if of_client { &hops.client } else { &hops.upstream })
+    }
+
+    /// Asks what of the program's hop was redirected until now.
+    fn count(&self) {
+        if let Some(hops) = self.hops.get() {
+            match self.direction {
+                Direction::Outbound => hops.client.count(),
+                Direction::Inbound => hops.upstream.count(),
+            }
+        }
+    }
+
+    /// Puts the hops on the ladder, if there is one.
+    pub fn climb(&self, tracked: &Tracked) {
+        let state = &tracked.counters().bypass;
+        let ladder = match &self.shared.ladder {
+            Ok(ladder) => ladder,
+            Err(reason) => {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                *state = State {
+                    standing: Standing::Off,
+                    reason: Some(reason.to_string().into()),
+                    ..State::default()
+                };
+                return;
+            }
+        };
+        let hop = |of_program: bool, direction| {
+            let state = if of_program { Arc::clone(state) } else { Arc::default() };
+            Hop::new(Arc::clone(ladder), direction, self.shared.cgroups.clone(), state)
+        };
+        // The client's program dialled, the upstream's accepts.
+        let outbound = self.direction == Direction::Outbound;
+        let _ = self.hops.set(Hops {
+            client: hop(outbound, Direction::Outbound),
+            upstream: hop(!outbound, Direction::Inbound),
+        });
+    }
+}
+
+impl Observer for Sockets {
+    fn message(&self) {
+        if let (Some(hops), Some(upstream)) = (self.hops.get(), self.upstream.get()) {
+            hops.client.message(&self.client);
+            hops.upstream.message(upstream);
+        }
+    }
+
+    fn is_bypassed(&self, socket: &TcpStream) -> bool {
+        self.hop_of(socket).is_some_and(Hop::is_bypassed)
+    }
+
+    fn is_abandoned(&self, socket: &TcpStream) -> bool {
+        self.hop_of(socket).is_some_and(Hop::is_abandoned)
+    }
+}
+
+impl Probe for Sockets {
+    /// Round trips and retransmits are those of the socket that faces the network; the program is that of the
+    /// kernel half's record.
+    fn probe(&self) -> Probed {
+        let upstream = self.upstream.get().map(|upstream| &**upstream);
+        let (network, program) = match self.direction {
+            Direction::Outbound => (upstream, Some(&self.client)),
+            Direction::Inbound => (Some(&self.client), upstream),
+        };
+        self.count();
+        let info = network.and_then(|socket| sys::tcp_info(socket).ok());
+        let record = program.and_then(sys::record);
+        Probed {
+            rtt_us: info.map(|info| info.rtt_us),
+            retransmits: info.map(|info| info.retransmits),
+            program: record.filter(|record| record.program.pid != 0).map(|record| {
+                let cgroup = self.shared.cgroups.path(record.program.cgroup, record.program.pid);
+                Program::from_kernel(&record.program, cgroup)
+            }),
+        }
+    }
+}

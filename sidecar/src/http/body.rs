@@ -1,0 +1,120 @@
+//! Bodies on their way: passed on frame by frame, counted, and watched to their end.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::record::Record;
+use super::serve::Active;
+use super::upstream::Lease;
+
+/// The body of a message that the proxy sends.
+pub(super) enum Flow {
+    /// Nothing, or what the proxy itself says.
+    Own(Option<Bytes>),
+    /// A client's, on its way up.
+    Up(Incoming, Arc<AtomicU64>),
+    /// An answer, on its way down.
+    Down(Box<Down>),
+}
+
+/// An answer's body, with what ends when it does.
+pub(super) struct Down {
+    body: Incoming,
+    /// Where the connection goes that it comes from.
+    lease: Option<Lease>,
+    record: Record,
+    ended: bool,
+    _active: Active,
+}
+
+impl Flow {
+    pub(super) fn empty() -> Self {
+        Self::Own(None)
+    }
+
+    pub(super) fn down(body: Incoming, lease: Option<Lease>, record: Record, active: Active) -> Self {
+        let ended = body.is_end_stream();
+        let mut down = Down { body, lease, record, ended: false, _active: active };
+        if ended {
+            down.end();
+        }
+        Self::Down(Box::new(down))
+    }
+}
+
+impl Down {
+    /// All of it came: its connection can serve again.
+    fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            if let Some(lease) = self.lease.take() {
+                lease.give_back();
+            }
+            self.record.finish();
+        }
+    }
+}
+
+impl Body for Flow {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Up(body, count) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &frame
+                    && let Some(data) = frame.data_ref()
+                {
+                    count.fetch_add(data.remaining() as u64, Ordering::Relaxed);
+                }
+                frame
+            }
+            Self::Down(down) => {
+                let frame = Pin::new(&mut down.body).poll_frame(cx);
+                match &frame {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let Some(data) = frame.data_ref() {
+                            down.record.received(data.remaining() as u64);
+                        }
+                        if let Some(trailers) = frame.trailers_ref() {
+                            down.record.trailers(trailers);
+                        }
+                        if down.body.is_end_stream() {
+                            down.end();
+                        }
+                    }
+                    Poll::Ready(None) => down.end(),
+                    Poll::Ready(Some(Err(_))) => down.record.upstream_broke(),
+                    Poll::Pending => {}
+                }
+                frame
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            Self::Up(body, _) => body.is_end_stream(),
+            Self::Down(down) => down.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Up(body, _) => body.size_hint(),
+            Self::Down(down) => down.body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The socket of an HTTP/1.1 client: what its requests' framing leaves open does not pass.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+use super::framing::{Bounds, Framing, Refusal};
+use crate::net::io::{Io, Socket};
+
+/// What is known of a client's bytes, shared by who reads them and who answers.
+pub(super) struct Guard {
+    state: Mutex<State>,
+    /// A request begins whose header has not come whole.
+    pub(super) partial: Notify,
+}
+
+struct State {
+    framing: Framing,
+    /// What came after a request that asks for another protocol.
+    held: Vec<u8>,
+    /// Who reads on when that is decided.
+    reader: Option<Waker>,
+    refusal: Option<Refusal>,
+    /// The last header that was said to be partial.
+    told: Option<u64>,
+}
+
+/// A client's socket behind its guard.
+pub(super) struct Guarded<S> {
+    io: Io<S>,
+    guard: Arc<Guard>,
+}
+
+// === impl Guard ===
+
+impl Guard {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let state = State {
+            framing: Framing::new(bounds),
+            held: Vec::new(),
+            reader: None,
+            refusal: None,
+            told: None,
+        };
+        Self { state: Mutex::new(state), partial: Notify::new() }
+    }
+
+    /// Why nothing more is read.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.lock().refusal
+    }
+
+    /// The number of the header that is being read; `None`: none is.
+    pub(super) fn head(&self) -> Option<u64> {
+        self.lock().framing.head()
+    }
+
+    /// Refuses what comes.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        let mut state = self.lock();
+        state.refusal.get_or_insert(refusal);
+    }
+
+    /// The request that asks for another protocol was answered.
+    pub(super) fn decide(&self, switched: bool) {
+        let mut state = self.lock();
+        if state.framing.is_undecided() {
+            state.framing.decide(switched);
+            if let Some(reader) = state.reader.take() {
+                reader.wake();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each change leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What of the bytes may be passed on; the rest is held. 0 where nothing may.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        match self.framing.take(bytes) {
+            Ok(taken) => {
+                self.held.extend_from_slice(&bytes[taken..]);
+                taken
+            }
+            Err(refusal) => {
+                self.refusal = Some(refusal);
+                0
+            }
+        }
+    }
+}
+
+impl State {
+    /// A read that brought nothing is the end to whoever reads: it is one only after a refusal.
+    fn passed(&mut self, something: bool, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if something || self.refusal.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+// === impl Guarded ===
+
+impl<S> Guarded<S> {
+    pub(super) fn new(io: Io<S>, guard: Arc<Guard>) -> Self {
+        Self { io, guard }
+    }
+}
+
+impl<S: Socket> AsyncRead for Guarded<S> {
+    /// After a refusal the end: hyper finishes what it has, and closes.
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let guard = Arc::clone(&self.guard);
+        let before = buffer.filled().len();
+        {
+            let mut state = guard.lock();
+            if state.refusal.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            if state.framing.is_undecided() {
+                state.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            if !state.held.is_empty() {
+                let held = std::mem::take(&mut state.held);
+                let (now, later) = held.split_at(held.len().min(buffer.remaining()));
+                let passed = state.pass(now);
+                buffer.put_slice(&now[..passed]);
+                state.held.extend_from_slice(later);
+                return state.passed(passed > 0, cx);
+            }
+        }
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        let mut state = guard.lock();
+        let read = &buffer.filled()[before..];
+        if read.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let passed = state.pass(read);
+        buffer.set_filled(before + passed);
+        let head = state.framing.head();
+        if head.is_some() && state.told != head {
+            state.told = head;
+            guard.partial.notify_one();
+        }
+        state.passed(passed > 0, cx)
+    }
+}
+
+impl<S: Socket> AsyncWrite for Guarded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,184 @@
+//! What becomes of one request: counted and logged once, when its answer is over, however that comes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use hyper::header::{HeaderMap, USER_AGENT};
+use hyper::http::request;
+use hyper::{Method, StatusCode};
+
+use super::headers::{REQUEST_ID, TRACEPARENT, authority};
+use super::reply::{Reply, protocol};
+use super::serve::Client;
+use crate::observe::request_line::RequestLine;
+use crate::observe::requests::{Labels, Sample};
+
+pub use crate::observe::requests::Requests;
+
+/// What is known of a request so far. Dropped unfinished, its client has gone.
+pub(super) struct Record {
+    client: Arc<Client>,
+    labels: Labels,
+    started: Instant,
+    request_bytes: Arc<AtomicU64>,
+    response_bytes: u64,
+    /// For the access log, if there is one.
+    line: Option<Box<RequestLine>>,
+    finished: bool,
+}
+
+impl Record {
+    /// A request comes in.
+    pub(super) fn new(client: &Arc<Client>, parts: &request::Parts) -> Self {
+        let none: Arc<str> = Arc::clone(&client.none);
+        let line = client.common().access_log.is_some().then(|| {
+            let text =
+                |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            Box::new(RequestLine {
+                connection: client.accepted.id.0,
+                instance: Arc::clone(&client.common().instance),
+                direction: client.accepted.sockets.direction,
+                source: client.accepted.peer,
+                original_destination: client.destination,
+                method: parts.method.to_string(),
+                host: authority(parts).map(|authority| authority.to_string()),
+                path: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+                protocol: protocol(parts.version).to_owned(),
+                route: Arc::clone(&none),
+                backend: Arc::clone(&none),
+                endpoint: None,
+                attempts: 0,
+                status: 0,
+                grpc_status: None,
+                flags: None,
+                reason: None,
+                duration_ms: 0.0,
+                response_ms: None,
+                request_bytes: 0,
+                response_bytes: 0,
+                request_id: text(REQUEST_ID),
+                trace_id: text(TRACEPARENT).and_then(|trace| trace.get(3..35).map(str::to_owned)),
+                user_agent: text(USER_AGENT),
+            })
+        });
+        Self {
+            client: Arc::clone(client),
+            labels: Labels {
+                direction: client.accepted.sockets.direction,
+                route: Arc::clone(&none),
+                backend: none,
+                method: label(&parts.method),
+                code: 0,
+                flags: "",
+            },
+            started: Instant::now(),
+            request_bytes: Arc::default(),
+            response_bytes: 0,
+            line,
+            finished: false,
+        }
+    }
+
+    /// Where the request's body is counted.
+    pub(super) fn request_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.request_bytes)
+    }
+
+    /// Which route and backend it takes.
+    pub(super) fn goes(&mut self, route: &Arc<str>, backend: &Arc<str>) {
+        (self.labels.route, self.labels.backend) = (Arc::clone(route), Arc::clone(backend));
+    }
+
+    /// It is sent, to this endpoint.
+    pub(super) fn attempt(&mut self, endpoint: impl FnOnce() -> String) {
+        if let Some(line) = &mut self.line {
+            line.attempts += 1;
+            line.endpoint = Some(endpoint());
+        }
+    }
+
+    /// Its answer's header has come.
+    pub(super) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.labels.code = status.as_u16();
+        if let Some(line) = &mut self.line {
+            line.response_ms = Some(millis(self.started));
+        }
+        self.trailers(headers);
+    }
+
+    /// The proxy itself answers.
+    pub(super) fn replied(&mut self, reply: Reply) {
+        self.labels.code = reply.status.as_u16();
+        self.labels.flags = reply.flags;
+        if let Some(line) = &mut self.line {
+            line.reason = Some(reply.reason);
+            line.response_ms = Some(millis(self.started));
+        }
+    }
+
+    /// More of the answer's body.
+    pub(super) fn received(&mut self, bytes: u64) {
+        self.response_bytes += bytes;
+    }
+
+    /// Trailers, or a header that may be one of gRPC without a body.
+    pub(super) fn trailers(&mut self, fields: &HeaderMap) {
+        if let Some(line) = &mut self.line
+            && let Some(status) = fields.get("grpc-status")
+        {
+            line.grpc_status = status.to_str().ok().and_then(|status| status.parse().ok());
+        }
+    }
+
+    /// After an upgrade so many bytes went each way.
+    pub(super) fn tunnelled(&mut self, up: u64, down: u64) {
+        self.request_bytes.fetch_add(up, Ordering::Relaxed);
+        self.response_bytes += down;
+    }
+
+    /// The upstream ended before its answer did.
+    pub(super) fn upstream_broke(&mut self) {
+        self.labels.flags = "UC";
+    }
+
+    /// All of the answer is passed on.
+    pub(super) fn finish(&mut self) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let request_bytes = self.request_bytes.load(Ordering::Relaxed);
+        let duration = self.started.elapsed();
+        let sample = Sample { duration, request_bytes, response_bytes: self.response_bytes };
+        let common = self.client.common();
+        if let (Some(log), Some(mut line)) = (&common.access_log, self.line.take()) {
+            line.route = Arc::clone(&self.labels.route);
+            line.backend = Arc::clone(&self.labels.backend);
+            line.status = self.labels.code;
+            line.flags = Some(self.labels.flags).filter(|flags| !flags.is_empty());
+            line.duration_ms = duration.as_secs_f64() * 1e3;
+            (line.request_bytes, line.response_bytes) = (request_bytes, self.response_bytes);
+            log.write_request(line);
+        }
+        common.requests.count(self.labels.clone(), sample);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.finished && self.labels.flags.is_empty() {
+            self.labels.flags = "DC";
+        }
+        self.finish();
+    }
+}
+
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// A label that clients cannot make up.
+fn label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
