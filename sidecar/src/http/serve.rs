@@ -25,6 +25,7 @@ use crate::connection::{Accepted, Connection, Sockets};
 use crate::net::addrs::{Direction, OrigDst, canonical};
 use crate::net::io::{Io, Socket};
 use crate::observe::close_reason::CloseReason;
+use crate::observe::connection::Protocol;
 use crate::observe::table::Counters;
 use crate::seldom::Seldom;
 
@@ -175,6 +176,10 @@ impl ClientSocket {
 /// Serves a client's requests until its connection ends.
 pub async fn serve(connection: &Connection, version: Version) -> CloseReason {
     let accepted = &connection.accepted;
+    connection.tracked.protocol(match version {
+        Version::Http1 => Protocol::Http1,
+        Version::Http2 => Protocol::Http2,
+    });
     accepted.sockets.climb(&connection.tracked);
     let _ = accepted.sockets.client.set_nodelay(true);
     let limits = accepted.shared.http.limits;

@@ -74,6 +74,10 @@ pub struct Snapshot {
 pub enum Protocol {
     /// Opaque.
     Tcp,
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 /// Where in its life a connection is.

@@ -9,7 +9,7 @@ use sidecar_common::{flow, settings};
 
 use crate::bypass::hop::State;
 use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst, UpstreamAddr};
-use crate::observe::connection::Program;
+use crate::observe::connection::{Program, Protocol};
 
 /// A connection that the proxy begins to serve.
 pub struct Opening {
@@ -93,13 +93,20 @@ pub(super) struct ProxyHalf {
     pub(super) counters: Arc<Counters>,
     pub(super) upstream: OnceLock<UpstreamAddr>,
     pub(super) policy: OnceLock<Arc<str>>,
+    pub(super) protocol: OnceLock<Protocol>,
 }
 
 // === impl ===
 
 impl ProxyHalf {
     pub(super) fn new(opening: Opening) -> Self {
-        Self { opening, counters: Arc::default(), upstream: OnceLock::new(), policy: OnceLock::new() }
+        Self {
+            opening,
+            counters: Arc::default(),
+            upstream: OnceLock::new(),
+            policy: OnceLock::new(),
+            protocol: OnceLock::new(),
+        }
     }
 
     pub(super) fn probe(&self) -> Probed {
@@ -110,9 +117,7 @@ impl ProxyHalf {
     pub(super) fn bytes(&self) -> (u64, u64) {
         (self.counters.sent.load(Ordering::Relaxed), self.counters.received.load(Ordering::Relaxed))
     }
-}
 
-impl ProxyHalf {
     /// Where its hop stands, as far as it was asked.
     pub(super) fn bypass(&self) -> State {
         self.counters.bypass.lock().unwrap_or_else(PoisonError::into_inner).clone()

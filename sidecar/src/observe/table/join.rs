@@ -280,7 +280,7 @@ impl Entry {
             source: self.facts.source.0,
             original_destination: self.facts.original_destination.map(|destination| destination.0),
             upstream: proxy.and_then(|half| half.upstream.get()).map(|upstream| upstream.0),
-            protocol: Protocol::Tcp,
+            protocol: proxy.and_then(|half| half.protocol.get()).copied().unwrap_or(Protocol::Tcp),
             state: self.state(),
             age_ms: u64::try_from(age).unwrap_or(u64::MAX),
             bytes_sent,

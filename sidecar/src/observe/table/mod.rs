@@ -16,7 +16,7 @@ use self::join::{Change, Entry, Joined, ProxyClosed};
 pub use self::totals::{DirectionTotals, Totals};
 use super::access_log::AccessLog;
 use super::close_reason::CloseReason;
-use super::connection::{ConnectionEvent, Snapshot};
+use super::connection::{ConnectionEvent, Protocol, Snapshot};
 use crate::net::addrs::{ConnectionId, UpstreamAddr};
 
 /// How many events a watcher may lag behind before it misses some.
@@ -198,7 +198,9 @@ impl ConnectionTable {
                 Change::Opened(_) => {}
                 Change::Closed(entry) => {
                     let log = self.0.access_log.get();
-                    if let Some(log) = log {
+                    if let Some(log) = log
+                        && entry.served().is_none_or(|half| half.protocol.get().is_none())
+                    {
                         log.write(entry.last_snapshot(instance, now));
                     }
                     if watched {
@@ -233,6 +235,12 @@ impl Tracked {
     pub fn policy(&self, policy: impl Into<Arc<str>>) {
         // A connection is decided once; the first word counts.
         let _ = self.half.policy.set(policy.into());
+    }
+
+    /// What its bytes are, where they are not opaque. The access log has its requests then, and not the connection.
+    pub fn protocol(&self, protocol: Protocol) {
+        // A connection speaks one protocol; the first word counts.
+        let _ = self.half.protocol.set(protocol);
     }
 
     /// Where its task counts bytes.
