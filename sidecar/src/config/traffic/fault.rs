@@ -8,7 +8,7 @@ use super::super::check::Check;
 use super::super::value::duration;
 use super::super::value::number::number;
 use super::super::value::percent::{self, Percent};
-use super::model::{Abort, Delay, Fault, HeaderMatch};
+use super::model::{Abort, AbortStatus, Delay, Fault, HeaderMatch};
 use super::{raw, word};
 
 /// A final status (RFC 9110, section 15).
@@ -47,19 +47,21 @@ fn abort(check: &mut Check<'_>, raw: &Spanned<raw::Abort>) -> Option<Abort> {
         percent::parse_bare,
     );
     let headers = headers(check, &format!("{FIELD}.headers"), &raw.headers);
-    let (http_status, grpc_status) = match (&raw.http_status, &raw.grpc_status) {
+    let status = match (&raw.http_status, &raw.grpc_status) {
         (Some(text), None) => {
-            (Some(check.value(&format!("{FIELD}.httpStatus"), text, number(STATUSES))?), None)
+            let status = check.value(&format!("{FIELD}.httpStatus"), text, number(STATUSES))?;
+            AbortStatus::HttpStatus(status)
         }
         (None, Some(text)) => {
-            (None, Some(check.value(&format!("{FIELD}.grpcStatus"), text, word::grpc_status)?))
+            let status = check.value(&format!("{FIELD}.grpcStatus"), text, word::grpc_status)?;
+            AbortStatus::GrpcStatus(status)
         }
         _ => {
             check.refuse(line, FIELD, "write exactly one of httpStatus and grpcStatus");
             return None;
         }
     };
-    Some(Abort { http_status, grpc_status, percent, headers })
+    Some(Abort { status, percent, headers })
 }
 
 fn headers(check: &mut Check<'_>, field: &str, raw: &[raw::HeaderMatch]) -> Vec<HeaderMatch> {

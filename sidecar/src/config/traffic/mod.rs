@@ -17,9 +17,9 @@ mod word;
 mod tests;
 
 pub use model::{
-    Abort, Algorithm, ConnectionPool, Delay, Fault, HashKey, HeaderMatch, HealthCheck, LoadBalancer,
-    OutlierDetection, Probe, RateLimit, RateLimitKey, Retry, RetryBudget, RetryOn, SuccessRate, Timeouts,
-    TrafficPolicy, TrafficSpec,
+    Abort, AbortStatus, Algorithm, ConnectionPool, Delay, Fault, HashKey, HeaderMatch, HealthCheck,
+    LoadBalancer, OutlierDetection, Probe, RateLimit, RateLimitKey, Retry, RetryBudget, RetryOn, SuccessRate,
+    Timeouts, TrafficPolicy, TrafficSpec,
 };
 
 pub(super) use conflict::Claims;

@@ -142,7 +142,7 @@ pub struct Retry {
     /// For the answer to one attempt.
     #[serde(serialize_with = "duration::serialize_some")]
     pub per_try_timeout: Option<Duration>,
-    /// The mean wait grows from this, twofold each time; not zero.
+    /// The first wait is any up to this, the next up to 3, 7, 15 times this, and so on (Envoy); not zero.
     #[serde(serialize_with = "duration::serialize")]
     pub base_interval: Duration,
     /// No wait is longer.
@@ -334,14 +334,23 @@ pub struct Delay {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Abort {
-    /// With this HTTP status, where `grpc_status` is not given; never 0 then.
-    pub http_status: Option<u16>,
-    /// With this gRPC status; exactly one of the two is given.
-    pub grpc_status: Option<u8>,
+    /// With which.
+    #[serde(flatten)]
+    pub status: AbortStatus,
     /// This share of those with the headers.
     pub percent: Percent,
     /// All of these; empty: every request has them.
     pub headers: Vec<HeaderMatch>,
+}
+
+/// The error that a request is answered with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AbortStatus {
+    /// From 200 to 599.
+    HttpStatus(u16),
+    /// From 0 to 16.
+    GrpcStatus(u8),
 }
 
 /// A header that a request must have.

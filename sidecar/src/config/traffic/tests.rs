@@ -116,8 +116,7 @@ fn every_field_is_read() {
     let fault = Fault {
         delay: Some(Delay { fixed_delay: secs(5), percent: "0.1%".parse().unwrap(), headers: Vec::new() }),
         abort: Some(Abort {
-            http_status: None,
-            grpc_status: Some(14),
+            status: AbortStatus::GrpcStatus(14),
             percent: Percent::ONE,
             headers: vec![header("x-chaos", Some("1")), header("x-any", None)],
         }),
@@ -147,8 +146,7 @@ fn what_is_left_out_is_as_envoy_has_it() {
         fault: Some(Fault {
             delay: None,
             abort: Some(Abort {
-                http_status: Some(503),
-                grpc_status: None,
+                status: AbortStatus::HttpStatus(503),
                 percent: Percent::whole(100),
                 headers: Vec::new(),
             }),
@@ -287,6 +285,7 @@ fn the_dump_is_camel_case() {
     assert_eq!(policy["outlierDetection"]["consecutive5xxErrors"], 5);
     assert_eq!(policy["rateLimit"]["key"]["header"], "x-user");
     assert_eq!(policy["fault"]["delay"]["percent"], "0.1%");
+    assert_eq!(policy["fault"]["abort"]["grpcStatus"], 14);
     assert_eq!(policy["healthCheck"]["probe"]["http"]["expectedStatuses"][0], 200);
     assert_eq!(policy["connectionPool"]["connectTimeout"], "1s");
 }
