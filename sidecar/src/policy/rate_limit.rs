@@ -19,8 +19,10 @@ use crate::config::traffic::RateLimit;
 /// The buckets of one policy.
 #[derive(Debug)]
 pub struct RateLimiter {
-    /// Tokens that come in a second.
-    rate: f64,
+    /// How many tokens come in `per` nanoseconds. A token has `per` parts, of which `requests` come each nanosecond: so
+    /// nothing is ever rounded.
+    requests: u128,
+    per: u128,
     burst: u32,
     /// By the hash of the key, which is random to outsiders, so that none can be made to share another's bucket. So the
     /// length of keys does not matter.
@@ -30,10 +32,10 @@ pub struct RateLimiter {
     forgotten: AtomicU64,
 }
 
-/// How many tokens there were, and when.
+/// How many parts of tokens there were, and when.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    tokens: f64,
+    parts: u128,
     at: Instant,
 }
 
@@ -66,7 +68,8 @@ impl RateLimiter {
     /// Every bucket is full.
     pub fn new(config: &RateLimit) -> Self {
         Self {
-            rate: f64::from(config.requests) / config.per.as_secs_f64(),
+            requests: u128::from(config.requests.max(1)),
+            per: config.per.as_nanos().max(1),
             burst: config.burst,
             hasher: RandomState::new(),
             buckets: Mutex::new(Lru::new(MAX_BUCKETS)),
@@ -77,16 +80,16 @@ impl RateLimiter {
 
     /// Takes a token of the key's bucket. Where requests have no key, or not this one, the key is empty.
     pub fn check(&self, key: &[u8], now: Instant) -> Decision {
-        let full = Bucket { tokens: f64::from(self.burst), at: now };
+        let full = Bucket { parts: self.full(), at: now };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let (bucket, out) = buckets.get_or_insert(self.hasher.hash_one(key), full);
-        let tokens = self.tokens(bucket, now);
-        let allowed = tokens >= 1.0;
-        let left = if allowed { tokens - 1.0 } else { tokens };
+        let parts = self.parts(bucket, now);
+        let allowed = parts >= self.per;
+        let left = if allowed { parts - self.per } else { parts };
         // Time that seems to go back brings no tokens twice.
-        *bucket = Bucket { tokens: left, at: now.max(bucket.at) };
+        *bucket = Bucket { parts: left, at: now.max(bucket.at) };
         drop(buckets);
-        if out.is_some_and(|out| self.tokens(&out, now) < full.tokens) {
+        if out.is_some_and(|out| self.parts(&out, now) < full.parts) {
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
         if !allowed {
@@ -95,9 +98,9 @@ impl RateLimiter {
         Decision {
             allowed,
             limit: self.burst,
-            remaining: whole(left),
-            reset: self.time_for(full.tokens - left),
-            retry_after: self.time_for(1.0 - left),
+            remaining: u32::try_from(left / self.per).unwrap_or(u32::MAX),
+            reset: self.time_for(full.parts - left),
+            retry_after: self.time_for(self.per.saturating_sub(left)),
         }
     }
 
@@ -111,21 +114,22 @@ impl RateLimiter {
         self.forgotten.load(Ordering::Relaxed)
     }
 
-    /// The tokens of a bucket by now.
-    fn tokens(&self, bucket: &Bucket, now: Instant) -> f64 {
-        let elapsed = now.saturating_duration_since(bucket.at).as_secs_f64();
-        (bucket.tokens + elapsed * self.rate).min(f64::from(self.burst))
+    /// A full bucket's parts.
+    fn full(&self) -> u128 {
+        self.per * u128::from(self.burst)
     }
 
-    /// How long so many tokens take to come.
-    fn time_for(&self, tokens: f64) -> Duration {
-        Duration::try_from_secs_f64(tokens.max(0.0) / self.rate).unwrap_or(Duration::MAX)
+    /// A bucket's parts by now.
+    fn parts(&self, bucket: &Bucket, now: Instant) -> u128 {
+        let elapsed = now.saturating_duration_since(bucket.at).as_nanos();
+        (bucket.parts + elapsed * self.requests).min(self.full())
     }
-}
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a u32, and saturating")]
-fn whole(tokens: f64) -> u32 {
-    tokens as u32
+    /// How long so many parts take to come.
+    fn time_for(&self, parts: u128) -> Duration {
+        let nanos = u64::try_from(parts.div_ceil(self.requests)).unwrap_or(u64::MAX);
+        Duration::from_nanos(nanos)
+    }
 }
 
 // === impl Decision ===
