@@ -9,7 +9,7 @@ use super::kind::{Kind, UnknownKind, recognise};
 use super::model::{Config, Location, Unused};
 use super::raw::{Header, Manifest, Text};
 use super::source::Source;
-use super::target_ref::{DEFAULT_NAMESPACE, ObjectName};
+use super::target_ref::{DEFAULT_NAMESPACE, ObjectName, TargetRef};
 use super::value::name;
 use super::{MAX_DOCUMENTS, backend, proxy, traffic};
 
@@ -96,7 +96,7 @@ impl Builder {
         }
         self.proxy = Some(check.document.at(line));
         let spec = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
-        self.forwards = proxy::apply(check, spec, &mut self.config);
+        self.forwards.extend(proxy::apply(check, spec, &mut self.config));
         Ok(())
     }
 
@@ -131,8 +131,17 @@ impl Builder {
         }
         let line = text.referenced.line();
         self.traffic.insert(object.clone(), check.document.at(line));
-        let spec = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
+        let spec: traffic::Raw = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
         let policy = traffic::read(check, &spec, object, line, &mut self.claims);
+        for (i, target) in policy.targets.iter().enumerate() {
+            // Where a target is wrong, the places do not fit; but then there is an error already.
+            let (TargetRef::Backend(backend), Some(raw)) = (target, spec.target_refs.get(i)) else {
+                continue;
+            };
+            let field = format!("spec.targetRefs[{i}].name");
+            let at = check.document.at(raw.referenced.line());
+            self.forwards.push(Forward { backend: backend.clone(), field, at });
+        }
         // Read and checked, but the data plane does not ask for it: say so, as for the kinds that are not read.
         self.config.unused.push(Unused {
             kind: header.kind.value.clone(),

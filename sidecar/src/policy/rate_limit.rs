@@ -1,5 +1,6 @@
 //! How many requests are let in: a bucket of tokens for each key.
 
+pub mod key;
 mod lru;
 
 #[cfg(test)]
@@ -54,7 +55,7 @@ pub struct Decision {
     pub retry_after: Duration,
 }
 
-/// How many buckets one policy keeps (about 64 bytes each). A full bucket says nothing that a new one does not; of the
+/// How many buckets one policy keeps (about 100 bytes each). A full bucket says nothing that a new one does not; of the
 /// others the one that was not used for longest makes place, and its key starts anew: counted.
 pub const MAX_BUCKETS: usize = 10_000;
 
@@ -78,7 +79,7 @@ impl RateLimiter {
         }
     }
 
-    /// Takes a token of the key's bucket. Where requests have no key, or not this one, the key is empty.
+    /// Takes a token of the bucket of this key (`key::key_of`).
     pub fn check(&self, key: &[u8], now: Instant) -> Decision {
         let full = Bucket { parts: self.full(), at: now };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);

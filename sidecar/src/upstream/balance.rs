@@ -85,11 +85,11 @@ impl Balancer {
             Way::Random => field.any(None, rng),
             Way::LeastRequest => field.less_busy(rng),
             Way::PeakEwma => field.sooner(rng),
-            Way::ConsistentHash(ring) => {
+            Way::ConsistentHash(points) => {
                 // A key stays where it is, whatever the zone.
                 let field = Field { local_only: false, ..field };
                 match key {
-                    Some(key) => ring.walk(key).find(|&i| field.share(i) > 0),
+                    Some(key) => points.walk(key).find(|&i| field.share(i) > 0),
                     None => field.any(None, rng),
                 }
             }

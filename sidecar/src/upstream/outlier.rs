@@ -107,6 +107,7 @@ impl Detector {
     }
 
     /// A detector for other endpoints, which knows what this one knows of those that stay.
+    #[must_use]
     pub fn renew<'a>(&self, config: OutlierDetection, names: impl IntoIterator<Item = &'a str>) -> Self {
         let host = |name: &str| match self.hosts.iter().find(|host| host.name == name) {
             Some(known) => Arc::clone(known),
@@ -149,12 +150,11 @@ impl Detector {
             host.forget_rows();
             return None;
         }
-        let gateway = match outcome {
-            Outcome::GatewayError => row(&host.gateway_errors, config.consecutive_gateway_errors),
-            _ => {
-                host.gateway_errors.store(0, Ordering::Relaxed);
-                false
-            }
+        let gateway = if outcome == Outcome::GatewayError {
+            row(&host.gateway_errors, config.consecutive_gateway_errors)
+        } else {
+            host.gateway_errors.store(0, Ordering::Relaxed);
+            false
         };
         let error = row(&host.errors, config.consecutive_5xx_errors);
         let cause = match (gateway, error) {

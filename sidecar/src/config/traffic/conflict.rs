@@ -49,19 +49,19 @@ impl Claims {
 
 /// The sections that are given, with their lines.
 fn sections(raw: &TrafficPolicy) -> impl Iterator<Item = (&'static str, u64)> {
-    fn line<T>(section: &Option<Spanned<T>>) -> Option<u64> {
-        section.as_ref().map(|section| section.referenced.line())
+    fn line<T>(section: Option<&Spanned<T>>) -> Option<u64> {
+        section.map(|section| section.referenced.line())
     }
     let all = [
-        ("loadBalancer", line(&raw.load_balancer)),
-        ("connectionPool", line(&raw.connection_pool)),
-        ("timeouts", line(&raw.timeouts)),
-        ("retry", line(&raw.retry)),
-        ("retryBudget", line(&raw.retry_budget)),
-        ("outlierDetection", line(&raw.outlier_detection)),
-        ("healthCheck", line(&raw.health_check)),
-        ("rateLimit", line(&raw.rate_limit)),
-        ("fault", line(&raw.fault)),
+        ("loadBalancer", line(raw.load_balancer.as_ref())),
+        ("connectionPool", line(raw.connection_pool.as_ref())),
+        ("timeouts", line(raw.timeouts.as_ref())),
+        ("retry", line(raw.retry.as_ref())),
+        ("retryBudget", line(raw.retry_budget.as_ref())),
+        ("outlierDetection", line(raw.outlier_detection.as_ref())),
+        ("healthCheck", line(raw.health_check.as_ref())),
+        ("rateLimit", line(raw.rate_limit.as_ref())),
+        ("fault", line(raw.fault.as_ref())),
     ];
     all.into_iter().filter_map(|(name, line)| Some((name, line?)))
 }

@@ -463,10 +463,12 @@ impl HealthCheck {
     }
 }
 
+#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn display_some<S: Serializer>(value: &Option<Authority>, to: S) -> Result<S::Ok, S::Error> {
     value.as_ref().map(Authority::as_str).serialize(to)
 }
 
+#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn text_of<S: Serializer>(value: &Option<HeaderValue>, to: S) -> Result<S::Ok, S::Error> {
     value.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())).serialize(to)
 }

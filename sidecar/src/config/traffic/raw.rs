@@ -152,6 +152,7 @@ pub(in crate::config) struct Fault {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[allow(clippy::struct_field_names, reason = "the field is called as Istio calls it")]
 pub(in crate::config) struct Delay {
     pub fixed_delay: Text,
     pub percent: Option<Text>,

@@ -4,7 +4,7 @@ use super::super::Percent;
 use super::*;
 
 const HEAD: &str = "apiVersion: sidecar.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: a}\nspec:\n  targetRefs: \
-                    [{group: sidecar.dev, kind: Backend, name: app}]\n";
+                    [{group: sidecar.dev, kind: Inbound, port: 8080}]\n";
 
 /// The contract's, and the fields that it leaves out.
 const FULL: &str = r#"  loadBalancer: {type: ConsistentHash, cookie: Session}
@@ -272,8 +272,23 @@ fn a_section_is_said_once_of_a_target() {
 
 #[test]
 fn a_target_may_be_named_twice_by_one_policy() {
-    let text = HEAD.replace("}]\n", "}, {group: sidecar.dev, kind: Backend, name: app}]\n  retry: {}\n");
+    let text = HEAD.replace("}]\n", "}, {group: sidecar.dev, kind: Inbound, port: 8080}]\n  retry: {}\n");
     assert_eq!(parse(&text).traffic.len(), 1);
+}
+
+#[test]
+fn a_backend_that_is_named_exists() {
+    let target = "targetRefs: [{group: sidecar.dev, kind: Backend, name: app}]\n";
+    let head = HEAD.split("targetRefs").next().unwrap();
+    let policy = format!("{head}{target}  retry: {{}}\n");
+    let found = Config::parse(&policy, "f").unwrap_err().to_string();
+    let why = r#"f:5: spec.targetRefs[0].name: "app": there is no Backend of this name; add one"#;
+    assert_eq!(found, why);
+    let backend = "---\napiVersion: sidecar.dev/v1alpha1\nkind: Backend\nmetadata: {name: app}\nspec: {endpoints: [{unix: /a}]}\n";
+    assert_eq!(parse(&(policy.clone() + backend)).traffic.len(), 1);
+    let proxy = "---\napiVersion: sidecar.dev/v1alpha1\nkind: ProxyConfig\nmetadata: {name: a}\n";
+    let found = Config::parse(&(policy + proxy), "f").unwrap_err().to_string();
+    assert_eq!(found, why, "whatever follows");
 }
 
 #[test]

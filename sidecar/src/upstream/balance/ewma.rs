@@ -68,7 +68,7 @@ mod tests {
         let after = |secs| start + Duration::from_secs(secs);
         let ewma = Ewma::new(start);
         assert!(about(ewma.get(start), 30.0));
-        ewma.observe(Duration::from_millis(1_000), start);
+        ewma.observe(Duration::from_secs(1), start);
         assert!(about(ewma.get(start), 1_000.0));
         ewma.observe(Duration::from_millis(10), start);
         assert!(about(ewma.get(start), 1_000.0), "no time has passed");
