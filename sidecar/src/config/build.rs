@@ -9,8 +9,9 @@ use super::kind::{Kind, UnknownKind, recognise};
 use super::model::{Config, Location, Unused};
 use super::raw::{Header, Manifest, Text};
 use super::source::Source;
+use super::target_ref::{DEFAULT_NAMESPACE, ObjectName, TargetRef};
 use super::value::name;
-use super::{MAX_DOCUMENTS, backend, proxy};
+use super::{MAX_DOCUMENTS, backend, proxy, traffic};
 
 /// What the documents before said.
 #[derive(Default)]
@@ -21,6 +22,9 @@ struct Builder {
     /// Where each backend stands, also one that is wrong: it does exist.
     backends: BTreeMap<String, Location>,
     forwards: Vec<Forward>,
+    /// Where each traffic policy stands, and what they say of whom.
+    traffic: BTreeMap<ObjectName, Location>,
+    claims: traffic::Claims,
     errors: Vec<ConfigError>,
 }
 
@@ -70,6 +74,7 @@ impl Builder {
         match (kind, name) {
             (Kind::ProxyConfig, _) => self.proxy(check, &header.kind),
             (Kind::Backend, Some(name)) => self.backend(check, name, &header.metadata.name),
+            (Kind::TrafficPolicy, Some(name)) => self.traffic(check, name, &header),
             (Kind::Unused, Some(name)) => {
                 let location = check.document.at(header.kind.referenced.line());
                 self.config.unused.push(Unused { kind: header.kind.value, name, location });
@@ -91,7 +96,7 @@ impl Builder {
         }
         self.proxy = Some(check.document.at(line));
         let spec = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
-        self.forwards = proxy::apply(check, spec, &mut self.config);
+        self.forwards.extend(proxy::apply(check, spec, &mut self.config));
         Ok(())
     }
 
@@ -107,6 +112,43 @@ impl Builder {
         if let Some(backend) = backend::read(check, &spec, name, line) {
             self.config.backends.insert(backend.name.clone(), backend);
         }
+        Ok(())
+    }
+
+    fn traffic(&mut self, check: &mut Check<'_>, name: String, header: &Header) -> Result<(), ConfigError> {
+        let namespace = match &header.metadata.namespace {
+            Some(text) => match check.value("metadata.namespace", text, name::parse) {
+                Some(namespace) => namespace,
+                None => return Ok(()),
+            },
+            None => DEFAULT_NAMESPACE.to_owned(),
+        };
+        let (object, text) = (ObjectName { namespace, name }, &header.metadata.name);
+        if let Some(first) = self.traffic.get(&object) {
+            let why = format_args!("there is a TrafficPolicy of this name already, at {first}; rename one");
+            check.refuse_value("metadata.name", text, why);
+            return Ok(());
+        }
+        let line = text.referenced.line();
+        self.traffic.insert(object.clone(), check.document.at(line));
+        let spec: traffic::Raw = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
+        let policy = traffic::read(check, &spec, object, line, &mut self.claims);
+        for (i, target) in policy.targets.iter().enumerate() {
+            // Where a target is wrong, the places do not fit; but then there is an error already.
+            let (TargetRef::Backend(backend), Some(raw)) = (target, spec.target_refs.get(i)) else {
+                continue;
+            };
+            let field = format!("spec.targetRefs[{i}].name");
+            let at = check.document.at(raw.referenced.line());
+            self.forwards.push(Forward { backend: backend.clone(), field, at });
+        }
+        // Read and checked, but the data plane does not ask for it: say so, as for the kinds that are not read.
+        self.config.unused.push(Unused {
+            kind: header.kind.value.clone(),
+            name: policy.name.name.clone(),
+            location: check.document.at(header.kind.referenced.line()),
+        });
+        self.config.traffic.push(policy);
         Ok(())
     }
 

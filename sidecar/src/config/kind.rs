@@ -5,6 +5,7 @@
 pub(super) enum Kind {
     ProxyConfig,
     Backend,
+    TrafficPolicy,
     /// Known, but not acted on in this version.
     Unused,
 }
@@ -24,7 +25,7 @@ const OURS: &[&str] = &["sidecar.dev/v1alpha1"];
 const KINDS: &[(&str, &[&str], Kind)] = &[
     ("ProxyConfig", OURS, Kind::ProxyConfig),
     ("Backend", OURS, Kind::Backend),
-    ("TrafficPolicy", OURS, Kind::Unused),
+    ("TrafficPolicy", OURS, Kind::TrafficPolicy),
     ("AccessPolicy", OURS, Kind::Unused),
     ("DirectResponse", OURS, Kind::Unused),
     ("Service", &["v1"], Kind::Unused),

@@ -17,6 +17,7 @@ mod proxy;
 mod raw;
 mod source;
 mod target_ref;
+pub mod traffic;
 mod value;
 
 #[cfg(test)]

@@ -61,6 +61,18 @@ pub(in crate::config) fn serialize<S: Serializer>(duration: &Duration, to: S) ->
     to.collect_str(&Written(*duration))
 }
 
+/// Likewise, for one that may not be given.
+#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
+pub(in crate::config) fn serialize_some<S: Serializer>(
+    duration: &Option<Duration>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => serialize(duration, to),
+        None => to.serialize_none(),
+    }
+}
+
 /// Displays as [`parse`] reads it, in whole milliseconds; from 100,000 hours on, with more digits.
 struct Written(Duration);
 

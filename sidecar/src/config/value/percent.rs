@@ -20,6 +20,11 @@ pub struct Percent {
 )]
 pub struct PercentError;
 
+/// Why a text is not a share of a field whose name says that it is one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("write a share from 0 to 100, with up to 4 digits after the point, such as 20 or 0.5")]
+pub(in crate::config) struct BarePercentError;
+
 /// Millionths of the whole in one percent.
 const ONE_PERCENT: u32 = 10_000;
 const MAX_FRACTION_DIGITS: usize = 4;
@@ -28,10 +33,22 @@ impl Percent {
     /// One percent.
     pub const ONE: Self = Self { millionths: ONE_PERCENT };
 
+    /// So many percent, 100 at most.
+    pub const fn whole(percent: u32) -> Self {
+        let percent = if percent > 100 { 100 } else { percent };
+        Self { millionths: percent * ONE_PERCENT }
+    }
+
     /// In millionths of the whole, from 0 to 1,000,000.
     pub fn millionths(self) -> u32 {
         self.millionths
     }
+}
+
+/// Reads a share whose percent sign may be left out.
+pub(in crate::config) fn parse_bare(text: &str) -> Result<Percent, BarePercentError> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    format!("{number}%").parse().map_err(|PercentError| BarePercentError)
 }
 
 impl FromStr for Percent {
@@ -86,6 +103,17 @@ mod tests {
             ["", "%", "1", "0.1", "100.0001%", "101%", "-1%", "+1%", "1.%", ".5%", "0.00001%", "1 %", "1e1%"]
         {
             assert_eq!(read(bad), Err(PercentError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_sign_may_be_left_out_where_the_field_says_it() {
+        let read = |text| parse_bare(text).map(Percent::millionths);
+        assert_eq!(read("20"), Ok(200_000));
+        assert_eq!(read("0.1%"), Ok(1_000));
+        assert_eq!(read("20"), Ok(Percent::whole(20).millionths()));
+        for bad in ["", "%", "101", "1%%", "-1", "1e1"] {
+            assert_eq!(read(bad), Err(BarePercentError), "{bad}");
         }
     }
 

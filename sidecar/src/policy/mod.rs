@@ -1,0 +1,7 @@
+//! What is decided about requests before and after they go upstream. Nothing here waits or speaks to the network: time
+//! and randomness come from the caller.
+pub mod circuit;
+pub mod fault;
+pub mod rate_limit;
+pub mod retry;
+pub mod retry_budget;
