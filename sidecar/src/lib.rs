@@ -17,6 +17,7 @@ pub mod iptables;
 pub mod net;
 pub mod observe;
 pub mod opaque;
+pub mod policy;
 pub mod proxy;
 pub mod seeded;
 mod seldom;

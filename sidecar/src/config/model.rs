@@ -11,6 +11,7 @@ use hyper::Uri;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Serialize, Serializer};
 
+use super::access::AccessPolicy;
 use super::value::{duration, percent::Percent};
 
 /// All that the files say, with the defaults filled in. The default is "no configuration at all".
@@ -25,6 +26,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Backends by name.
     pub backends: BTreeMap<String, Backend>,
+    /// Who may do what, in the order of the files.
+    pub access: Vec<AccessPolicy>,
     /// Bounds on what clients may ask for.
     pub limits: Limits,
     /// How long the proxy waits for others.
@@ -440,6 +443,6 @@ impl fmt::Display for DnsPort {
     }
 }
 
-fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
