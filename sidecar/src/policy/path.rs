@@ -77,9 +77,7 @@ fn normalise_escapes(path: &str, allow_encoded_slashes: bool) -> Result<String, 
                 normal.push(char::from(byte))
             }
             b'?' | b'#' if !escaped => return Err(Refused::Query),
-            byte if !escaped && byte.is_ascii() && byte <= b' ' || (!escaped && byte == 0x7f) => {
-                return Err(Refused::Control);
-            }
+            byte if !escaped && (byte <= b' ' || byte == 0x7f) => return Err(Refused::Control),
             // Writing to a string cannot fail.
             byte => drop(write!(normal, "%{byte:02X}")),
         }
@@ -223,7 +221,7 @@ mod tests {
                 let dots = once.split('/').any(|segment| segment == "." || segment == "..");
                 prop_assert!(once.starts_with('/') && !once.contains("//") && !dots, "{}", once);
                 prop_assert!(once.is_ascii() && once.parse::<hyper::Uri>().is_ok(), "{}", once);
-                prop_assert_eq!(once.contains("%2F") || once.contains("%5C"), allow && (once.contains("%2F") || once.contains("%5C")));
+                prop_assert!(allow || !(once.contains("%2F") || once.contains("%5C")), "{}", once);
             }
         }
     }

@@ -36,15 +36,9 @@ fn rule(check: &mut Check<'_>, field: &str, raw: &raw::JwtRule) -> Option<JwtRul
     let audiences = check.set(&at("audiences"), audiences, word);
     let clock_skew = check.value_or(&at("clockSkew"), raw.clock_skew.as_ref(), CLOCK_SKEW, duration::parse);
     let forward = check.value_or(&at("forward"), raw.forward.as_ref(), true, choice::parse_bool);
-    let claim_to_headers = claim_to_headers(check, &at("claimToHeaders"), &raw.claim_to_headers);
     let from_headers = from_headers(check, &at("fromHeaders"), &raw.from_headers);
-    for (i, claim) in claim_to_headers.iter().enumerate() {
-        if from_headers.iter().any(|from| from.name == claim.header) {
-            let line = raw.claim_to_headers[i].header.referenced.line();
-            let why = "carries the token itself; write another header";
-            check.refuse(line, &at(&format!("claimToHeaders[{i}].header")), why);
-        }
-    }
+    let claim_to_headers =
+        claim_to_headers(check, &at("claimToHeaders"), &raw.claim_to_headers, &from_headers);
     let jwks = jwks(check, &at("jwks"), &raw.jwks.value, raw.jwks.referenced.line());
     let issuer = check.value(&at("issuer"), &raw.issuer, word)?;
     Some(JwtRule { issuer, audiences, jwks: jwks?, clock_skew, claim_to_headers, from_headers, forward })
@@ -71,19 +65,27 @@ fn jwks(check: &mut Check<'_>, field: &str, raw: &raw::Jwks, line: u64) -> Optio
     }
 }
 
-fn claim_to_headers(check: &mut Check<'_>, field: &str, raw: &[raw::ClaimToHeader]) -> Vec<ClaimToHeader> {
+fn claim_to_headers(
+    check: &mut Check<'_>,
+    field: &str,
+    raw: &[raw::ClaimToHeader],
+    tokens: &[FromHeader],
+) -> Vec<ClaimToHeader> {
     let raw = within(check, field, raw, MAX_CLAIMS, |raw| raw.claim.referenced.line());
     let mut read: Vec<ClaimToHeader> = Vec::new();
     for (i, raw) in raw.iter().enumerate() {
         let claim = check.value(&format!("{field}[{i}].claim"), &raw.claim, word);
         let header = check.value(&format!("{field}[{i}].header"), &raw.header, header::parse_copied);
         let (Some(claim), Some(header)) = (claim, header) else { continue };
-        if read.iter().any(|other| other.header == header) {
-            let why = "is the header of a claim above; write another";
-            check.refuse_value(&format!("{field}[{i}].header"), &raw.header, why);
+        let why = if tokens.iter().any(|from| from.name == header) {
+            "carries the token itself; write another header"
+        } else if read.iter().any(|other| other.header == header) {
+            "is the header of a claim above; write another"
+        } else {
+            read.push(ClaimToHeader { claim, header });
             continue;
-        }
-        read.push(ClaimToHeader { claim, header });
+        };
+        check.refuse_value(&format!("{field}[{i}].header"), &raw.header, why);
     }
     read
 }

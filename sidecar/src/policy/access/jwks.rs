@@ -244,8 +244,8 @@ mod tests {
         assert_eq!(after(28, 1000).await, 1);
         assert_eq!(after(2, 0).await, 2);
         assert_eq!(after(298, 0).await, 3, "wanted while it was loaded");
-        assert_eq!(after(32, 0).await, 3);
-        assert_eq!(after(240, 0).await, 4, "due");
+        assert_eq!(after(30, 0).await, 3);
+        assert_eq!(after(2, 0).await, 4, "due");
     }
 
     #[test]
@@ -256,7 +256,7 @@ mod tests {
         let before = store.current();
         store.replace(parse(set("A")));
         assert!(Arc::ptr_eq(&before, &store.current()));
-        store.replace(parse(set("B").replace('B', "E").replace("EEE\"", "EEE\"")));
+        store.replace(parse(set("E")));
         assert!(!Arc::ptr_eq(&before, &store.current()));
     }
 }
