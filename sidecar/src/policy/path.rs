@@ -74,7 +74,7 @@ fn normalise_escapes(path: &str, allow_encoded_slashes: bool) -> Result<String, 
             b'/' if !escaped => normal.push('/'),
             b'/' | b'\\' if !allow_encoded_slashes => return Err(Refused::EncodedSlash),
             byte if is_unreserved(byte) || (!escaped && is_segment_char(byte)) => {
-                normal.push(char::from(byte))
+                normal.push(char::from(byte));
             }
             b'?' | b'#' if !escaped => return Err(Refused::Query),
             byte if !escaped && (byte <= b' ' || byte == 0x7f) => return Err(Refused::Control),

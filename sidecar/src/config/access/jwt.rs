@@ -55,6 +55,9 @@ fn jwks(check: &mut Check<'_>, field: &str, raw: &raw::Jwks, line: u64) -> Optio
             check.value(&at("uri"), text, url::parse).map(|uri| Jwks::Uri { uri, refresh })
         }
         (None, None, Some(text)) => {
+            if let Some(text) = &raw.refresh {
+                check.refuse_value(&at("refresh"), text, "is for file and uri; leave it out");
+            }
             let usable = |text: &str| KeySet::parse(text.as_bytes()).map(|_| text.to_owned());
             check.value(&at("inline"), text, usable).map(Jwks::Inline)
         }

@@ -84,7 +84,7 @@ fn every_wrong_value_is_reported_with_its_place_and_remedy() {
   - issuer: a
     jwks: {uri: "https://a/keys"}
   - issuer: b
-    jwks: {inline: '{"keys": []}'}
+    jwks: {inline: '{"keys": []}', refresh: 1m}
   tokens: [{name: a, sha256: 00}]
   externalAuthorization: {http: {url: "http://u:p@a", timeout: 0s}}
   pathNormalization: {allowEncodedSlashes: maybe}
@@ -104,6 +104,7 @@ fn every_wrong_value_is_reported_with_its_place_and_remedy() {
         r#"f:10: spec.jwt[0].claimToHeaders[1].header: "authorization": carries the token itself; write another header"#,
         "f:12: spec.jwt[1].jwks.uri: \"https://a/keys\": https is not supported here; write an http URL",
         "f:14: spec.jwt[2].jwks.inline: \"{\\\"keys\\\": []}\": has no public RSA",
+        r#"f:14: spec.jwt[2].jwks.refresh: "1m": is for file and uri; leave it out"#,
         r#"f:15: spec.tokens[0].sha256: "00": write the token's SHA-256 as 64 hexadecimal digits"#,
         r#"f:16: spec.externalAuthorization.http.url: "http://u:p@a": has a user or password; leave them out"#,
         r#"f:16: spec.externalAuthorization.http.timeout: "0s": must be longer than 0s"#,

@@ -16,10 +16,14 @@ const MAX_IDLE: usize = 32;
 /// Shorter than servers commonly keep connections, so that they rarely close one as we use it.
 const IDLE: Duration = Duration::from_secs(4);
 
+/// Who asks has a shorter timeout; this one is for connections that nobody waits for any more.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// A client with connections of its own.
 pub(super) fn client() -> HttpClient {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT));
     let mut builder = Client::builder(TokioExecutor::new());
     builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
     builder.build(connector)

@@ -79,8 +79,8 @@ impl KeyStores {
     /// Loads every key set once. What cannot be loaded is logged and keeps the keys that it had.
     pub async fn refresh(&self) {
         let mut loading = JoinSet::new();
-        for store in self.stores.iter().cloned() {
-            let client = self.client.clone();
+        for store in &self.stores {
+            let (store, client) = (Arc::clone(store), self.client.clone());
             loading.spawn(async move { store.reload(&client).await });
         }
         loading.join_all().await;
@@ -89,12 +89,12 @@ impl KeyStores {
     /// Loads key sets again when they are due, change, or lack a key. Never ends; ends all when dropped.
     pub async fn keep_fresh(&self) {
         let mut keeping = JoinSet::new();
-        for store in self.stores.iter().cloned() {
-            let client = self.client.clone();
+        for store in &self.stores {
+            let (store, client) = (Arc::clone(store), self.client.clone());
             keeping.spawn(async move { store.keep_fresh(&client).await });
         }
         while keeping.join_next().await.is_some() {}
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     pub(super) fn find(&self, source: &Jwks) -> Option<Arc<KeyStore>> {

@@ -113,7 +113,8 @@ impl Access {
         }
     }
 
-    /// The path as rules and upstream are to see it. Encoded slashes pass only if all policies let them.
+    /// The path as rules and upstream are to see it. Encoded slashes pass only if all policies let them, so
+    /// also where there is none.
     pub fn normalise<'a>(&self, path: &'a str) -> Result<Cow<'a, str>, Refused> {
         path::normalise(path, self.allow_encoded_slashes)
     }

@@ -35,10 +35,9 @@ pub(super) fn decide(
     let allowed =
         of(Action::Allow).any(|rule| (rule.unauthenticated || !anonymous) && matches(rule, facts, identity));
     match (allowed, anonymous) {
-        (true, _) => Decision::Allow,
         (false, true) => Decision::IdentityNeeded,
         (false, false) if any_allow => Decision::NotAllowed,
-        (false, false) => Decision::Allow,
+        (true, _) | (false, false) => Decision::Allow,
     }
 }
 

@@ -35,6 +35,22 @@ struct Sent {
     headers: HeaderMap,
 }
 
+#[test]
+fn every_worker_may_use_it() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    fn sent<F: Future + Send>(_: F) {}
+    let fixture = Fixture::new("  rules: [{action: ALLOW}]\n");
+    shared(&fixture.access);
+    shared(&fixture.stores);
+    sent(fixture.stores.keep_fresh());
+    let (method, source) = (&Method::GET, IpAddr::from([10, 0, 0, 1]));
+    let headers = HeaderMap::new();
+    let question =
+        Question { method, path_and_query: "/", host: None, scheme: "http", source, headers: &headers };
+    sent(fixture.access.ask(&question));
+    assert!(!fixture.access.asks());
+}
+
 fn policy(spec: &str) -> AccessPolicy {
     let text = format!(
         "apiVersion: sidecar.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {{name: own}}\nspec:\n\
