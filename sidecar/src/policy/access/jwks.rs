@@ -133,6 +133,11 @@ impl KeyStore {
         self.wanted.notify_one();
     }
 
+    #[cfg(test)]
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
     async fn reload(&self, client: &HttpClient) {
         match load(&self.source, client).await {
             Ok(Some(keys)) => self.replace(keys),

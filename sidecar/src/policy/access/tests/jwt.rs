@@ -228,6 +228,24 @@ fn keys_rotate() {
     assert_eq!(later.bearer(&new, NOW).as_deref(), Ok(ALICE));
 }
 
+#[tokio::test(start_paused = true)]
+async fn only_an_unknown_key_makes_us_ask_for_others() {
+    let fixture = Fixture::with_jwt("", "");
+    let store = fixture.stores.find(&fixture.policy.jwt[0].jwks).unwrap();
+    let wanted = async || tokio::time::timeout(Duration::from_secs(1), store.wanted()).await.is_ok();
+    let token = |kid, with| fixture.signer.sign("ES256", Some(kid), &claims(with));
+    for (token, expected) in [
+        (token("p256", json!({})), false),
+        (token("rsa", json!({})), false),
+        (token("p256", json!({"exp": 1})), false),
+        (token("new", json!({"iss": "https://other.example.com"})), false),
+        (token("new", json!({})), true),
+    ] {
+        let _ = fixture.bearer(&token, NOW);
+        assert_eq!(wanted().await, expected, "{token}");
+    }
+}
+
 #[tokio::test]
 async fn a_file_is_read_and_kept_when_it_breaks() {
     let signer = Signer::new();
