@@ -7,11 +7,11 @@ use super::document::{Document, split};
 use super::error::{ConfigError, ConfigErrors};
 use super::kind::{Kind, UnknownKind, recognise};
 use super::model::{Config, Location, Unused};
-use super::raw::{Header, Manifest, Text};
+use super::raw::{Header, HeaderMetadata, Manifest, Text};
 use super::source::Source;
 use super::target_ref::{DEFAULT_NAMESPACE, ObjectName, TargetRef};
 use super::value::name;
-use super::{MAX_DOCUMENTS, backend, proxy, traffic};
+use super::{MAX_DOCUMENTS, access, backend, proxy, traffic};
 
 /// What the documents before said.
 #[derive(Default)]
@@ -25,6 +25,8 @@ struct Builder {
     /// Where each traffic policy stands, and what they say of whom.
     traffic: BTreeMap<ObjectName, Location>,
     claims: traffic::Claims,
+    /// Where each access policy stands.
+    access: BTreeMap<ObjectName, Location>,
     errors: Vec<ConfigError>,
 }
 
@@ -75,6 +77,7 @@ impl Builder {
             (Kind::ProxyConfig, _) => self.proxy(check, &header.kind),
             (Kind::Backend, Some(name)) => self.backend(check, name, &header.metadata.name),
             (Kind::TrafficPolicy, Some(name)) => self.traffic(check, name, &header),
+            (Kind::AccessPolicy, Some(name)) => self.access_policy(check, name, &header),
             (Kind::Unused, Some(name)) => {
                 let location = check.document.at(header.kind.referenced.line());
                 self.config.unused.push(Unused { kind: header.kind.value, name, location });
@@ -152,13 +155,70 @@ impl Builder {
         Ok(())
     }
 
+    fn access_policy(
+        &mut self,
+        check: &mut Check<'_>,
+        name: String,
+        header: &Header,
+    ) -> Result<(), ConfigError> {
+        let HeaderMetadata { name: text, namespace } = &header.metadata;
+        let namespace = match namespace {
+            Some(text) => check.value("metadata.namespace", text, name::parse),
+            None => Some(DEFAULT_NAMESPACE.to_owned()),
+        };
+        let Some(namespace) = namespace else { return Ok(()) };
+        let (name, line) = (ObjectName { namespace, name }, text.referenced.line());
+        if let Some(first) = self.access.get(&name) {
+            let why = format_args!("there is an AccessPolicy of this name already, at {first}; rename one");
+            check.refuse_value("metadata.name", text, why);
+            return Ok(());
+        }
+        self.access.insert(name.clone(), check.document.at(line));
+        let spec = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
+        // Nothing asks `policy::access` yet; who relies on the policy is to know.
+        let location = check.document.at(header.kind.referenced.line());
+        let unused = Unused { kind: header.kind.value.clone(), name: name.name.clone(), location };
+        self.config.unused.push(unused);
+        let policy = access::read(check, &spec, name, line);
+        self.config.access.push(policy);
+        Ok(())
+    }
+
+    /// A policy whose target is not there would protect nothing, and nobody would notice.
+    fn missing_targets(&self) -> Vec<ConfigError> {
+        let mut missing = Vec::new();
+        for policy in &self.config.access {
+            let Some(at) = self.access.get(&policy.name) else { continue };
+            for (i, target) in policy.targets.iter().enumerate() {
+                let (kind, name) = match target {
+                    TargetRef::Backend(name) if !self.backends.contains_key(name) => ("Backend", name),
+                    // A listener that is wrong itself is not in the list.
+                    TargetRef::Listener(name) if self.errors.is_empty() && !self.has_listener(name) => {
+                        ("Listener", name)
+                    }
+                    _ => continue,
+                };
+                let why = format_args!("{name:?}: there is no {kind} of this name; add one");
+                let field = format!("spec.targetRefs[{i}].name");
+                missing.push(ConfigError::of_field(at.clone(), &field, why));
+            }
+        }
+        missing
+    }
+
+    fn has_listener(&self, name: &str) -> bool {
+        self.config.listeners.iter().any(|listener| listener.name == name)
+    }
+
     fn finish(mut self) -> Result<Config, ConfigErrors> {
-        for Forward { backend, field, at } in self.forwards {
+        for Forward { backend, field, at } in std::mem::take(&mut self.forwards) {
             if !self.backends.contains_key(&backend) {
                 let why = format_args!("{backend:?}: there is no Backend of this name; add one");
                 self.errors.push(ConfigError::of_field(at, &field, why));
             }
         }
+        let mut missing = self.missing_targets();
+        self.errors.append(&mut missing);
         ConfigErrors::unless(self.errors, self.config)
     }
 }

@@ -6,6 +6,7 @@ pub(super) enum Kind {
     ProxyConfig,
     Backend,
     TrafficPolicy,
+    AccessPolicy,
     /// Known, but not acted on in this version.
     Unused,
 }
@@ -26,7 +27,7 @@ const KINDS: &[(&str, &[&str], Kind)] = &[
     ("ProxyConfig", OURS, Kind::ProxyConfig),
     ("Backend", OURS, Kind::Backend),
     ("TrafficPolicy", OURS, Kind::TrafficPolicy),
-    ("AccessPolicy", OURS, Kind::Unused),
+    ("AccessPolicy", OURS, Kind::AccessPolicy),
     ("DirectResponse", OURS, Kind::Unused),
     ("Service", &["v1"], Kind::Unused),
     ("EndpointSlice", &["discovery.k8s.io/v1"], Kind::Unused),

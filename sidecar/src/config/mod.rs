@@ -4,6 +4,7 @@
 //! reported all at once; a document of the wrong shape (not YAML, an unknown field) is reported for the first such
 //! place in it, and the other documents are still checked.
 
+pub mod access;
 mod backend;
 mod build;
 mod check;

@@ -11,6 +11,7 @@ use hyper::Uri;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Serialize, Serializer};
 
+use super::access::AccessPolicy;
 use super::traffic::TrafficPolicy;
 use super::value::{duration, percent::Percent};
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub backends: BTreeMap<String, Backend>,
     /// Traffic policies, in the order of the files.
     pub traffic: Vec<TrafficPolicy>,
+    /// Who may do what, in the order of the files.
+    pub access: Vec<AccessPolicy>,
     /// Bounds on what clients may ask for.
     pub limits: Limits,
     /// How long the proxy waits for others.
