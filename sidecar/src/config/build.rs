@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::check::Check;
+use super::check::{Check, Reference, Referent};
 use super::document::{Document, split};
 use super::error::{ConfigError, ConfigErrors};
 use super::kind::{Kind, UnknownKind, recognise};
 use super::model::{Config, Location, Unused};
 use super::raw::{Header, Manifest, Text};
+use super::route::RouteDocuments;
 use super::source::Source;
 use super::value::name;
 use super::{MAX_DOCUMENTS, backend, proxy};
@@ -21,6 +22,8 @@ struct Builder {
     /// Where each backend stands, also one that is wrong: it does exist.
     backends: BTreeMap<String, Location>,
     forwards: Vec<Forward>,
+    routes: RouteDocuments,
+    references: Vec<Reference>,
     errors: Vec<ConfigError>,
 }
 
@@ -45,6 +48,8 @@ pub(super) fn build(sources: &[Source]) -> Result<Config, ConfigErrors> {
             check.errors.push(error);
         }
         builder.errors.append(&mut check.errors);
+        builder.references.append(&mut check.references);
+        builder.config.unused.append(&mut check.unused);
     }
     builder.finish()
 }
@@ -70,6 +75,7 @@ impl Builder {
         match (kind, name) {
             (Kind::ProxyConfig, _) => self.proxy(check, &header.kind),
             (Kind::Backend, Some(name)) => self.backend(check, name, &header.metadata.name),
+            (Kind::Routing(kind), Some(name)) => self.routes.document(check, kind, name, &header),
             (Kind::Unused, Some(name)) => {
                 let location = check.document.at(header.kind.referenced.line());
                 self.config.unused.push(Unused { kind: header.kind.value, name, location });
@@ -111,12 +117,38 @@ impl Builder {
     }
 
     fn finish(mut self) -> Result<Config, ConfigErrors> {
-        for Forward { backend, field, at } in self.forwards {
+        for Forward { backend, field, at } in std::mem::take(&mut self.forwards) {
             if !self.backends.contains_key(&backend) {
                 let why = format_args!("{backend:?}: there is no Backend of this name; add one");
                 self.errors.push(ConfigError::of_field(at, &field, why));
             }
         }
+        self.look_up();
+        let (routes, mut unused) = self.routes.finish(&self.config.backends);
+        self.config.routes = routes;
+        self.config.unused.append(&mut unused);
+        self.config
+            .unused
+            .sort_by(|a, b| (&a.location.file, a.location.line).cmp(&(&b.location.file, b.location.line)));
         ConfigErrors::unless(self.errors, self.config)
+    }
+
+    /// Looks up what documents refer to.
+    fn look_up(&mut self) {
+        for Reference { to, name, field, at } in std::mem::take(&mut self.references) {
+            let (exists, kind) = match to {
+                Referent::Listener => {
+                    (self.config.listeners.iter().any(|listener| listener.name == name), "listener")
+                }
+                Referent::DirectResponse => (self.routes.has_response(&name), "DirectResponse"),
+            };
+            if !exists {
+                let why = format_args!("{name:?}: there is no {kind} of this name; add one");
+                self.errors.push(ConfigError::of_field(at, &field, why));
+            } else if to == Referent::Listener {
+                // Now something decides where its requests go.
+                self.config.unused.retain(|unused| unused.kind != "Listener" || unused.name != name);
+            }
+        }
     }
 }

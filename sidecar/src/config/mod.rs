@@ -15,6 +15,7 @@ mod listener;
 mod model;
 mod proxy;
 mod raw;
+pub mod route;
 mod source;
 mod target_ref;
 mod value;

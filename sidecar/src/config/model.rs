@@ -11,6 +11,7 @@ use hyper::Uri;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Serialize, Serializer};
 
+use super::route::Routes;
 use super::value::{duration, percent::Percent};
 
 /// All that the files say, with the defaults filled in. The default is "no configuration at all".
@@ -25,6 +26,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Backends by name.
     pub backends: BTreeMap<String, Backend>,
+    /// Where requests and connections go.
+    pub routes: Routes,
     /// Bounds on what clients may ask for.
     pub limits: Limits,
     /// How long the proxy waits for others.
