@@ -18,6 +18,7 @@ pub mod net;
 pub mod observe;
 pub mod opaque;
 pub mod proxy;
+pub mod route;
 pub mod seeded;
 mod seldom;
 pub mod servers;
