@@ -124,9 +124,9 @@ impl Builder {
             }
         }
         self.look_up();
-        let (routes, mut unused) = self.routes.finish(&self.config.backends);
+        let Config { backends, unused, .. } = &mut self.config;
+        let routes = self.routes.finish(backends, unused, &mut self.errors);
         self.config.routes = routes;
-        self.config.unused.append(&mut unused);
         self.config
             .unused
             .sort_by(|a, b| (&a.location.file, a.location.line).cmp(&(&b.location.file, b.location.line)));

@@ -400,9 +400,8 @@ fn the_number_of_reported_errors_is_bounded() {
 #[test]
 fn documents_and_aliases_are_bounded() {
     let services = |count: usize| -> String {
-        (0..count)
-            .map(|i| format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{i}}}\n"))
-            .collect()
+        let one = |i| format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{i}}}\n");
+        (0..count).map(one).collect::<Vec<_>>().concat()
     };
     assert_eq!(parse(&services(MAX_DOCUMENTS)).routes.services.len(), MAX_DOCUMENTS);
     let found = errors(&services(MAX_DOCUMENTS + 1));

@@ -77,6 +77,12 @@ impl RouteSet {
         Self { entries }
     }
 
+    /// This rule alone, of the route or Service of this name.
+    pub(super) fn of_rule(name: &str, rule: HttpRule) -> Self {
+        let (route, rule) = (format!("{name}/0").into(), Arc::new(rule));
+        Self { entries: vec![Entry { hostname: None, route, rule, matched: 0 }] }
+    }
+
     /// The rule for this request. `None`: no route has one, which is the status 404.
     pub fn find(&self, request: &RequestParts<'_>) -> Option<Found<'_>> {
         let host = request.host.map(without_port);

@@ -5,10 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::hosts::ServiceNames;
 use super::set::RouteSet;
-use super::tcp::{TcpRules, TlsRules, service_ref};
-use crate::config::route::{
-    HttpMatch, HttpRoute, HttpRule, ParentRef, PathMatch, Routes, RuleTimeouts, Service,
-};
+use super::tcp::{TcpRules, TlsRules};
+use crate::config::route::{HttpMatch, HttpRule, ParentRef, PathMatch, Routes, RuleTimeouts, Service};
 use crate::config::{Config, ObjectName};
 
 /// All routes, by the place where they apply.
@@ -155,8 +153,11 @@ impl Ports {
         let each = numbers.iter().map(|number| {
             let mut place = of(Some(*number));
             if service.is_some_and(|service| service.port(*number).is_some()) {
-                place.http.get_or_insert_with(|| to_service(name, *number));
                 place.tcp.get_or_insert_with(|| TcpRules::of_service(name, *number));
+            }
+            // A route of connections is one of the requests in them too.
+            if place.http.is_none() {
+                place.http = place.tcp.as_ref().map(to_all);
             }
             (*number, place)
         });
@@ -164,30 +165,18 @@ impl Ports {
     }
 }
 
-/// All requests for this port of a Service, without any route.
-fn to_service(name: &ObjectName, port: u16) -> RouteSet {
-    let all = HttpMatch {
-        path: PathMatch::Prefix("/".to_owned()),
-        method: None,
-        headers: Vec::new(),
-        query: Vec::new(),
-    };
+/// All requests go where connections would.
+fn to_all(rules: &TcpRules) -> RouteSet {
+    let path = PathMatch::Prefix("/".to_owned());
     let rule = HttpRule {
         name: None,
-        matches: vec![all],
+        matches: vec![HttpMatch { path, method: None, headers: Vec::new(), query: Vec::new() }],
         filters: Vec::new(),
-        backends: vec![service_ref(name, port)],
+        backends: rules.backends.clone(),
         timeouts: RuleTimeouts::default(),
         retry: None,
     };
-    let route = HttpRoute {
-        name: name.clone(),
-        grpc: false,
-        parents: Vec::new(),
-        hostnames: Vec::new(),
-        rules: vec![rule],
-    };
-    RouteSet::new(std::iter::once(&route), true)
+    RouteSet::of_rule(&rules.route, rule)
 }
 
 // === impl Place ===

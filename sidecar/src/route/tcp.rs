@@ -1,5 +1,6 @@
 //! The rules of one place for connections.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::config::ObjectName;
@@ -32,14 +33,10 @@ impl TcpRules {
 
     /// All connections to this port of a Service.
     pub(super) fn of_service(name: &ObjectName, port: u16) -> Self {
-        Self { route: name.to_string().into(), backends: vec![service_ref(name, port)] }
+        let target = BackendTarget::Service { name: name.clone(), port };
+        let backends = vec![BackendRef { target, weight: 1, filters: Vec::new() }];
+        Self { route: name.to_string().into(), backends }
     }
-}
-
-/// This port of a Service, and nobody else.
-pub(super) fn service_ref(name: &ObjectName, port: u16) -> BackendRef {
-    let target = BackendTarget::Service { name: name.clone(), port };
-    BackendRef { target, weight: 1, filters: Vec::new() }
 }
 
 // === impl TlsRules ===
@@ -58,8 +55,7 @@ impl TlsRules {
             }
             entries.extend(route.hostnames.iter().map(|name| (Some(name.clone()), Arc::clone(&rules))));
         }
-        let rank = |name: &Option<Hostname>| name.as_ref().map(Hostname::specificity);
-        entries.sort_by(|(a, _), (b, _)| rank(b).cmp(&rank(a)));
+        entries.sort_by_key(|(name, _)| Reverse(name.as_ref().map(Hostname::specificity)));
         (!entries.is_empty()).then_some(Self { entries })
     }
 

@@ -309,9 +309,9 @@ fn outbound_routes_are_found_by_host_or_cluster_ip() {
     assert_eq!(label(Some("other.example.com"), "10.96.0.10:80", "GET /v2"), canary);
     assert_eq!(label(None, "[fd00::10]:80", "GET /v2"), canary);
     assert_eq!(label(None, "[::ffff:10.96.0.10]:80", "GET /v2"), canary);
-    // A Service with a route has no other way; another port of it has no route.
+    // A Service with a route has no other way; another port of it has a route of connections alone.
     assert_eq!(label(Some("reviews"), "192.0.2.1:80", "GET /v1"), Some("404".into()));
-    assert_eq!(label(Some("reviews"), "192.0.2.1:81", "GET /v1"), Some("default/reviews/0".into()));
+    assert_eq!(label(Some("reviews"), "192.0.2.1:81", "GET /v1"), Some("default/bytes/0".into()));
     assert_eq!(label(Some("reviews"), "192.0.2.1:82", "GET /v1"), None);
     assert_eq!(label(None, "10.96.0.10:82", "GET /v1"), None);
     // Short names of another namespace are known as long as they are the only ones.

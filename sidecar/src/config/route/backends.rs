@@ -104,16 +104,14 @@ fn target(
             }
             Some(BackendTarget::Backend(name))
         }
-        ("", "Service") => match names.port {
-            Some(text) => {
-                let port = check.value(&at("port"), text, port::parse)?;
-                Some(BackendTarget::Service { name: ObjectName { namespace, name }, port })
-            }
-            None => {
+        ("", "Service") => {
+            let Some(text) = names.port else {
                 check.refuse(line, &at("port"), "is required for a Service");
-                None
-            }
-        },
+                return None;
+            };
+            let port = check.value(&at("port"), text, port::parse)?;
+            Some(BackendTarget::Service { name: ObjectName { namespace, name }, port })
+        }
         (group, kind) => Some(BackendTarget::Invalid(format!(
             "{kind:?} of group {group:?} is no backend here; write a Service (group \"\") or a Backend (group sidecar.dev)"
         ))),

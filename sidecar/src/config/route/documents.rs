@@ -111,10 +111,17 @@ impl RouteDocuments {
         self.seen.contains_key(&(RoutingKind::DirectResponse, name))
     }
 
-    /// All routes, with what they refer to looked up, and which slices are of no Service.
-    pub(in crate::config) fn finish(mut self, backends: &BTreeMap<String, Backend>) -> (Routes, Vec<Unused>) {
-        let unused = resolve::join_slices(&mut self.routes, self.slices);
+    /// All routes, with what they refer to looked up. Notes slices that are of no Service, and what is wrong.
+    pub(in crate::config) fn finish(
+        mut self,
+        backends: &BTreeMap<String, Backend>,
+        unused: &mut Vec<Unused>,
+        errors: &mut Vec<ConfigError>,
+    ) -> Routes {
+        let (mut strays, mut wrong) = resolve::join_slices(&mut self.routes, self.slices);
+        unused.append(&mut strays);
+        errors.append(&mut wrong);
         resolve::backends(&mut self.routes, backends);
-        (self.routes, unused)
+        self.routes
     }
 }

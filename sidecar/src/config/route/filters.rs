@@ -5,6 +5,7 @@ use serde_saphyr::Spanned;
 use super::model::{Filter, Fraction, HttpMatch, Mirror, PathEdit, PathMatch, Redirect, Rewrite};
 use super::{backends, cors, header_edits, hostname, path, raw};
 use crate::config::check::{Check, Referent};
+use crate::config::raw::Text;
 use crate::config::value::choice::one_of;
 use crate::config::value::number::number;
 use crate::config::value::{name, port};
@@ -113,7 +114,6 @@ fn sort(check: &mut Check<'_>, field: &str, raw: &raw::Filter, line: u64, place:
         .iter()
         .copied()
         .filter(|(_, sort)| match (place, sort) {
-            (Place::HttpRule, _) => true,
             // A backend is chosen when these have answered already.
             (Place::HttpBackend, Sort::Redirect | Sort::Cors | Sort::Extension)
             | (Place::GrpcRule, Sort::Redirect | Sort::Rewrite | Sort::Cors)
@@ -151,9 +151,9 @@ fn filter(
     } else if let Some(raw) = &raw.request_mirror {
         mirror(check, &at("requestMirror"), raw, line, namespace).map(Filter::Mirror)
     } else if let Some(raw) = &raw.request_redirect {
-        redirect(check, &at("requestRedirect"), raw).map(Filter::Redirect)
+        Some(Filter::Redirect(redirect(check, &at("requestRedirect"), raw)))
     } else if let Some(raw) = &raw.url_rewrite {
-        rewrite(check, &at("urlRewrite"), raw).map(Filter::Rewrite)
+        Some(Filter::Rewrite(rewrite(check, &at("urlRewrite"), raw)))
     } else if let Some(raw) = &raw.cors {
         Some(Filter::Cors(cors::read(check, &at("cors"), raw)))
     } else {
@@ -192,39 +192,29 @@ fn mirror(
     Some(Mirror { backend, fraction })
 }
 
-fn redirect(check: &mut Check<'_>, field: &str, raw: &raw::Redirect) -> Option<Redirect> {
+/// What is given and wrong is noted, and counts as not given.
+fn redirect(check: &mut Check<'_>, field: &str, raw: &raw::Redirect) -> Redirect {
     let at = |leaf: &str| format!("{field}.{leaf}");
-    let scheme = raw.scheme.as_ref().map(|text| check.value(&at("scheme"), text, one_of(&SCHEMES)));
-    let hostname =
-        raw.hostname.as_ref().map(|text| check.value(&at("hostname"), text, hostname::parse_precise));
-    let path = raw.path.as_ref().map(|raw| path_edit(check, &at("path"), raw));
-    let port = raw.port.as_ref().map(|text| check.value(&at("port"), text, port::parse));
-    let status = check.value_or(&at("statusCode"), raw.status_code.as_ref(), 302, one_of(&STATUSES));
-    // What is given and wrong is noted; then there is no filter.
-    Some(Redirect {
-        scheme: given(scheme)?.map(str::to_owned),
-        hostname: given(hostname)?,
-        path: given(path)?,
-        port: given(port)?,
-        status,
-    })
-}
-
-fn rewrite(check: &mut Check<'_>, field: &str, raw: &raw::Rewrite) -> Option<Rewrite> {
-    let at = |leaf: &str| format!("{field}.{leaf}");
-    let hostname =
-        raw.hostname.as_ref().map(|text| check.value(&at("hostname"), text, hostname::parse_precise));
-    let path = raw.path.as_ref().map(|raw| path_edit(check, &at("path"), raw));
-    Some(Rewrite { hostname: given(hostname)?, path: given(path)? })
-}
-
-/// `None`: given, and wrong.
-fn given<T>(value: Option<Option<T>>) -> Option<Option<T>> {
-    match value {
-        Some(None) => None,
-        Some(value) => Some(value),
-        None => Some(None),
+    let scheme = raw.scheme.as_ref().and_then(|text| check.value(&at("scheme"), text, one_of(&SCHEMES)));
+    Redirect {
+        scheme: scheme.map(str::to_owned),
+        hostname: hostname(check, field, raw.hostname.as_ref()),
+        path: raw.path.as_ref().and_then(|raw| path_edit(check, &at("path"), raw)),
+        port: raw.port.as_ref().and_then(|text| check.value(&at("port"), text, port::parse)),
+        status: check.value_or(&at("statusCode"), raw.status_code.as_ref(), 302, one_of(&STATUSES)),
     }
+}
+
+/// Likewise.
+fn rewrite(check: &mut Check<'_>, field: &str, raw: &raw::Rewrite) -> Rewrite {
+    Rewrite {
+        hostname: hostname(check, field, raw.hostname.as_ref()),
+        path: raw.path.as_ref().and_then(|raw| path_edit(check, &format!("{field}.path"), raw)),
+    }
+}
+
+fn hostname(check: &mut Check<'_>, field: &str, text: Option<&Text>) -> Option<String> {
+    text.and_then(|text| check.value(&format!("{field}.hostname"), text, hostname::parse_precise))
 }
 
 fn path_edit(check: &mut Check<'_>, field: &str, raw: &Spanned<raw::PathEdit>) -> Option<PathEdit> {

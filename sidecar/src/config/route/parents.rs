@@ -93,11 +93,9 @@ fn required<T, E: std::fmt::Display>(
     line: u64,
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Option<T> {
-    match text {
-        Some(text) => check.value(field, text, parse),
-        None => {
-            check.refuse(line, field, "is required");
-            None
-        }
-    }
+    let Some(text) = text else {
+        check.refuse(line, field, "is required");
+        return None;
+    };
+    check.value(field, text, parse)
 }

@@ -5,18 +5,32 @@ use std::collections::BTreeMap;
 use super::model::{BackendRef, BackendTarget, Filter, Routes, Service};
 use super::service::Slice;
 use crate::config::ObjectName;
+use crate::config::error::ConfigError;
 use crate::config::model::{Backend, Unused};
 
-/// Puts the endpoints of slices into their Services. Returns the slices that are of none.
-pub(super) fn join_slices(routes: &mut Routes, slices: Vec<(Slice, Unused)>) -> Vec<Unused> {
-    let mut strays = Vec::new();
+/// How many endpoints a Service may have, each port of an address being one.
+const MAX_ENDPOINTS: usize = 10_000;
+
+/// Puts the endpoints of slices into their Services. Returns the slices that are of none, and what is wrong.
+pub(super) fn join_slices(
+    routes: &mut Routes,
+    slices: Vec<(Slice, Unused)>,
+) -> (Vec<Unused>, Vec<ConfigError>) {
+    let (mut strays, mut errors) = (Vec::new(), Vec::new());
     for (slice, unused) in slices {
         match routes.services.get_mut(&slice.service) {
+            Some(service) if service.endpoints.len() + slice.endpoints.len() > MAX_ENDPOINTS => {
+                let why = format_args!(
+                    "the Service {} has more than {MAX_ENDPOINTS} endpoints; leave some out",
+                    service.name
+                );
+                errors.push(ConfigError::of_field(unused.location, "endpoints", why));
+            }
             Some(service) => service.endpoints.extend(slice.endpoints),
             None => strays.push(unused),
         }
     }
-    strays
+    (strays, errors)
 }
 
 /// Makes references to backends that do not exist invalid.

@@ -2,6 +2,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ::http::Method;
+use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Config, ObjectName};
@@ -483,4 +484,42 @@ fn names_are_taken_once_for_each_kind() {
     let expected =
         r#"f:9: metadata.name: "r": there is a HTTPRoute of this name already, at f:3; rename one"#;
     assert_eq!(found, [expected]);
+}
+
+#[test]
+fn the_endpoints_of_a_service_are_bounded() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n";
+    let slice = |i: usize, endpoints: usize| {
+        let endpoints = vec!["{addresses: [10.0.0.1]}"; endpoints].join(", ");
+        let ports =
+            (1..=10).map(|port| format!("{{name: p{port}, port: {port}}}")).collect::<Vec<_>>().join(", ");
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s{i}, labels: \
+             {{kubernetes.io/service-name: s}}}}\nendpoints: [{endpoints}]\nports: [{ports}]\n"
+        )
+    };
+    let most = format!("{service}{}", slice(1, 1_000));
+    assert_eq!(parse(&most).routes.services[&name("s")].endpoints.len(), 10_000);
+    let found = errors(&format!("{most}{}", slice(2, 1)));
+    assert_eq!(
+        found,
+        ["f:13: endpoints: the Service default/s has more than 10000 endpoints; leave some out"]
+    );
+    let found = errors(&format!("{service}{}", slice(1, 1_001)));
+    assert_eq!(found, ["f:8: endpoints: 1001 are more than 1000; leave some out"]);
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_file_gives_lines_within_it(at in 0..EXAMPLE.len(), with in "[ -~\n]{0,3}") {
+        let text = format!("{}{with}{}", &EXAMPLE[..at], &EXAMPLE[at + 1..]);
+        match Config::parse(&text, "f") {
+            Ok(config) => drop(crate::route::RouteTable::new(&config)),
+            Err(errors) => {
+                let lines = text.lines().count() as u64 + 1;
+                prop_assert!(errors.iter().all(|error| error.line.is_some_and(|line| (1..=lines).contains(&line))));
+                prop_assert!(errors.iter().all(|error| !error.to_string().contains('\n')));
+            }
+        }
+    }
 }
