@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::check::Check;
+use super::check::{Check, Reference, Referent};
 use super::document::{Document, split};
 use super::error::{ConfigError, ConfigErrors};
 use super::kind::{Kind, UnknownKind, recognise};
 use super::model::{Config, Location, Unused};
 use super::raw::{Header, HeaderMetadata, Manifest, Text};
+use super::route::RouteDocuments;
 use super::source::Source;
 use super::target_ref::{DEFAULT_NAMESPACE, ObjectName, TargetRef};
 use super::value::name;
@@ -27,6 +28,8 @@ struct Builder {
     claims: traffic::Claims,
     /// Where each access policy stands.
     access: BTreeMap<ObjectName, Location>,
+    routes: RouteDocuments,
+    references: Vec<Reference>,
     errors: Vec<ConfigError>,
 }
 
@@ -51,6 +54,8 @@ pub(super) fn build(sources: &[Source]) -> Result<Config, ConfigErrors> {
             check.errors.push(error);
         }
         builder.errors.append(&mut check.errors);
+        builder.references.append(&mut check.references);
+        builder.config.unused.append(&mut check.unused);
     }
     builder.finish()
 }
@@ -78,6 +83,7 @@ impl Builder {
             (Kind::Backend, Some(name)) => self.backend(check, name, &header.metadata.name),
             (Kind::TrafficPolicy, Some(name)) => self.traffic(check, name, &header),
             (Kind::AccessPolicy, Some(name)) => self.access_policy(check, name, &header),
+            (Kind::Routing(kind), Some(name)) => self.routes.document(check, kind, name, &header),
             (Kind::Unused, Some(name)) => {
                 let location = check.document.at(header.kind.referenced.line());
                 self.config.unused.push(Unused { kind: header.kind.value, name, location });
@@ -219,6 +225,32 @@ impl Builder {
         }
         let mut missing = self.missing_targets();
         self.errors.append(&mut missing);
+        self.look_up();
+        let Config { backends, unused, .. } = &mut self.config;
+        let routes = self.routes.finish(backends, unused, &mut self.errors);
+        self.config.routes = routes;
+        self.config
+            .unused
+            .sort_by(|a, b| (&a.location.file, a.location.line).cmp(&(&b.location.file, b.location.line)));
         ConfigErrors::unless(self.errors, self.config)
+    }
+
+    /// Looks up what documents refer to.
+    fn look_up(&mut self) {
+        for Reference { to, name, field, at } in std::mem::take(&mut self.references) {
+            let (exists, kind) = match to {
+                Referent::Listener => {
+                    (self.config.listeners.iter().any(|listener| listener.name == name), "listener")
+                }
+                Referent::DirectResponse => (self.routes.has_response(&name), "DirectResponse"),
+            };
+            if !exists {
+                let why = format_args!("{name:?}: there is no {kind} of this name; add one");
+                self.errors.push(ConfigError::of_field(at, &field, why));
+            } else if to == Referent::Listener {
+                // Now something decides where its requests go.
+                self.config.unused.retain(|unused| unused.kind != "Listener" || unused.name != name);
+            }
+        }
     }
 }

@@ -137,13 +137,17 @@ fn shown(text: &str) -> String {
 /// A field's path as we print it: `spec.listeners[0].name`, with `leaf` as the last step where the error knows it.
 ///
 /// The wrapper that knows a value's place (`serde_saphyr::Spanned`) shows in paths as a field called `value`; such
-/// steps are left out.
+/// steps are left out. A field that is called `value` itself and holds a scalar gives two of them.
 fn path(at: &Path, leaf: Option<&str>) -> String {
-    let mut steps: Vec<&Segment> = at
-        .iter()
-        .filter(|step| !matches!(step, Segment::Map { key } if key == "value"))
-        .filter(|step| !matches!(step, Segment::Unknown))
-        .collect();
+    let is_value = |step: Option<&&Segment>| matches!(step, Some(Segment::Map { key }) if key == "value");
+    let all: Vec<&Segment> = at.iter().filter(|step| !matches!(step, Segment::Unknown)).collect();
+    let mut steps: Vec<&Segment> = Vec::new();
+    for (i, step) in all.iter().enumerate() {
+        let doubled = i > 0 && is_value(all.get(i - 1)) && !is_value(steps.last());
+        if !is_value(Some(step)) || doubled {
+            steps.push(step);
+        }
+    }
     // An unknown field is the last step already, a missing one is not.
     if let (Some(Segment::Map { key }), Some(leaf)) = (steps.last(), leaf)
         && key == leaf

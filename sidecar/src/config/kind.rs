@@ -7,8 +7,21 @@ pub(super) enum Kind {
     Backend,
     TrafficPolicy,
     AccessPolicy,
+    Routing(RoutingKind),
     /// Known, but not acted on in this version.
     Unused,
+}
+
+/// A document about where requests and connections go.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum RoutingKind {
+    HttpRoute,
+    GrpcRoute,
+    TcpRoute,
+    TlsRoute,
+    Service,
+    EndpointSlice,
+    DirectResponse,
 }
 
 /// Why a document is not known.
@@ -28,12 +41,20 @@ const KINDS: &[(&str, &[&str], Kind)] = &[
     ("Backend", OURS, Kind::Backend),
     ("TrafficPolicy", OURS, Kind::TrafficPolicy),
     ("AccessPolicy", OURS, Kind::AccessPolicy),
-    ("DirectResponse", OURS, Kind::Unused),
-    ("Service", &["v1"], Kind::Unused),
-    ("EndpointSlice", &["discovery.k8s.io/v1"], Kind::Unused),
-    ("HTTPRoute", &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"], Kind::Unused),
-    ("GRPCRoute", &["gateway.networking.k8s.io/v1"], Kind::Unused),
-    ("TCPRoute", &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"], Kind::Unused),
+    ("DirectResponse", OURS, Kind::Routing(RoutingKind::DirectResponse)),
+    ("Service", &["v1"], Kind::Routing(RoutingKind::Service)),
+    ("EndpointSlice", &["discovery.k8s.io/v1"], Kind::Routing(RoutingKind::EndpointSlice)),
+    (
+        "HTTPRoute",
+        &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
+        Kind::Routing(RoutingKind::HttpRoute),
+    ),
+    ("GRPCRoute", &["gateway.networking.k8s.io/v1"], Kind::Routing(RoutingKind::GrpcRoute)),
+    (
+        "TCPRoute",
+        &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"],
+        Kind::Routing(RoutingKind::TcpRoute),
+    ),
     (
         "TLSRoute",
         &[
@@ -41,7 +62,7 @@ const KINDS: &[(&str, &[&str], Kind)] = &[
             "gateway.networking.k8s.io/v1alpha3",
             "gateway.networking.k8s.io/v1alpha2",
         ],
-        Kind::Unused,
+        Kind::Routing(RoutingKind::TlsRoute),
     ),
 ];
 

@@ -16,6 +16,7 @@ mod listener;
 mod model;
 mod proxy;
 mod raw;
+pub mod route;
 mod source;
 mod target_ref;
 pub mod traffic;

@@ -12,6 +12,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Serialize, Serializer};
 
 use super::access::AccessPolicy;
+use super::route::Routes;
 use super::traffic::TrafficPolicy;
 use super::value::{duration, percent::Percent};
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub traffic: Vec<TrafficPolicy>,
     /// Who may do what, in the order of the files.
     pub access: Vec<AccessPolicy>,
+    /// Where requests and connections go.
+    pub routes: Routes,
     /// Bounds on what clients may ask for.
     pub limits: Limits,
     /// How long the proxy waits for others.

@@ -1,5 +1,5 @@
 //! The documents as they are written: shape only. Every value is kept as text with its place, so that what is
-//! wrong with values can be reported all at once. No field here may be called `value` (see `document::path`).
+//! wrong with values can be reported all at once. A field called `value` must hold a scalar (see `document::path`).
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -34,6 +34,8 @@ pub(super) struct Manifest<S> {
     #[serde(rename = "metadata")]
     _metadata: Metadata,
     pub spec: Option<S>,
+    #[serde(rename = "status")]
+    _status: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +49,29 @@ struct Metadata {
     _labels: Option<IgnoredAny>,
     #[serde(rename = "annotations")]
     _annotations: Option<IgnoredAny>,
+    // What Kubernetes adds to an object that it stores (ObjectMeta).
+    #[serde(rename = "creationTimestamp")]
+    _creation_timestamp: Option<IgnoredAny>,
+    #[serde(rename = "deletionGracePeriodSeconds")]
+    _deletion_grace_period_seconds: Option<IgnoredAny>,
+    #[serde(rename = "deletionTimestamp")]
+    _deletion_timestamp: Option<IgnoredAny>,
+    #[serde(rename = "finalizers")]
+    _finalizers: Option<IgnoredAny>,
+    #[serde(rename = "generateName")]
+    _generate_name: Option<IgnoredAny>,
+    #[serde(rename = "generation")]
+    _generation: Option<IgnoredAny>,
+    #[serde(rename = "managedFields")]
+    _managed_fields: Option<IgnoredAny>,
+    #[serde(rename = "ownerReferences")]
+    _owner_references: Option<IgnoredAny>,
+    #[serde(rename = "resourceVersion")]
+    _resource_version: Option<IgnoredAny>,
+    #[serde(rename = "selfLink")]
+    _self_link: Option<IgnoredAny>,
+    #[serde(rename = "uid")]
+    _uid: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize, Default)]

@@ -270,16 +270,18 @@ fn lines_are_those_of_the_file() {
 #[test]
 fn markers_within_text_are_not_documents() {
     let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\ndata: |\n  ---\n  ...\nmore: '--- no'\n";
-    assert_eq!(parse(text).unused.len(), 1);
+    assert_eq!(parse(text).routes.services.len(), 1);
 }
 
 #[test]
 fn kinds_of_later_versions_are_accepted_and_named() {
-    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: default}\nspec: {anything: [1]}\n---\n\
-                apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: b}\n";
+    let text = "apiVersion: sidecar.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: a}\nspec: {anything: [1]}\n---\n\
+                apiVersion: sidecar.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {name: b}\n";
     let warnings: Vec<String> = parse(text).unused.iter().map(ToString::to_string).collect();
-    let expected =
-        [r#"f:2: kind: Service "a" is not acted on yet"#, r#"f:7: kind: HTTPRoute "b" is not acted on yet"#];
+    let expected = [
+        r#"f:2: kind: TrafficPolicy "a" is not acted on yet"#,
+        r#"f:7: kind: AccessPolicy "b" is not acted on yet"#,
+    ];
     assert_eq!(warnings, expected);
     let listener = parse(&format!("{HEAD}  listeners: [{{name: a, address: '127.0.0.1:80'}}]"));
     assert_eq!(listener.unused.len(), 1, "a listener that nothing names");
@@ -397,9 +399,12 @@ fn the_number_of_reported_errors_is_bounded() {
 
 #[test]
 fn documents_and_aliases_are_bounded() {
-    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
-    assert_eq!(parse(&service.repeat(MAX_DOCUMENTS)).unused.len(), MAX_DOCUMENTS);
-    let found = errors(&service.repeat(MAX_DOCUMENTS + 1));
+    let services = |count: usize| -> String {
+        let one = |i| format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{i}}}\n");
+        (0..count).map(one).collect::<Vec<_>>().concat()
+    };
+    assert_eq!(parse(&services(MAX_DOCUMENTS)).routes.services.len(), MAX_DOCUMENTS);
+    let found = errors(&services(MAX_DOCUMENTS + 1));
     assert_eq!(found, ["f:4001: the configuration has more than 1000 documents; leave some out"]);
 
     let head = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\na0: &a0 [x, x, x, x, x, x, x, x]\n";
@@ -497,7 +502,7 @@ fn a_directory_is_read_as_kubernetes_mounts_it() {
 
     let config = Config::load(&scratch.0).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.listeners[0].forward.as_deref(), Some("app"));
-    assert_eq!(config.unused.len(), 1);
+    assert_eq!(config.routes.services.len(), 1);
 
     scratch.write("again.yaml", HEAD);
     let (first, second) = (scratch.0.join("again.yaml"), scratch.0.join("proxy.yaml"));

@@ -17,6 +17,14 @@ pub(in crate::config) fn parse<T: ValueEnum>(text: &str) -> Result<T, ChoiceErro
     })
 }
 
+/// Reads one of these words, which stand for the values beside them.
+pub(in crate::config) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&str) -> Result<T, ChoiceError> {
+    |text| match words.iter().find(|(word, _)| *word == text) {
+        Some((_, value)) => Ok(*value),
+        None => Err(ChoiceError { allowed: words.iter().map(|(word, _)| (*word).to_owned()).collect() }),
+    }
+}
+
 /// Reads `true` or `false`.
 pub(in crate::config) fn parse_bool(text: &str) -> Result<bool, ChoiceError> {
     text.parse().map_err(|_| ChoiceError { allowed: vec!["true".to_owned(), "false".to_owned()] })
