@@ -83,7 +83,15 @@ pub enum Ingress {
     /// Steered on its way in.
     Inbound,
     /// Through an explicit listener.
-    Listener(Arc<Backend>),
+    Listener(Arc<Front>),
+}
+
+/// An explicit listener.
+pub struct Front {
+    /// Its name.
+    pub name: String,
+    /// Where connections go that no route is for.
+    pub forward: Option<Backend>,
 }
 
 /// Both sockets of a connection, for whoever asks about it while it is up.
@@ -226,7 +234,7 @@ impl Connection {
         let port =
             accepted.destination.as_ref().ok().copied().flatten().map(|OrigDst(address)| address.port());
         if port.is_some_and(|port| accepted.shared.detection.opaque_ports.binary_search(&port).is_ok())
-            || matches!(&accepted.ingress, Ingress::Listener(backend) if backend.protocol() == Protocol::Tcp)
+            || matches!(&accepted.ingress, Ingress::Listener(front) if front.is_opaque())
         {
             return Ok(Spoken::Bytes);
         }
@@ -235,19 +243,47 @@ impl Connection {
             tracing::debug!(id = %accepted.id, %error, "client");
             CloseReason::ClientReset
         };
+        if accepted.may_be_routed() {
+            // Who is served decides on where from: only one that says nothing is taken to wait for the other side.
+            if let Some(told) = detect::spoken(client, SOON).await.map_err(failed)? {
+                return Ok(told);
+            }
+        }
         let upstream = match opaque::reach(self).await {
             Ok(upstream) => upstream,
             // Who speaks HTTP is told in HTTP.
             Err(reason) => {
-                let told = detect::spoken(client, SOON).await.map_err(failed)?;
-                return if matches!(told, Spoken::Http1 | Spoken::Http2) { Ok(told) } else { Err(reason) };
+                return match detect::spoken(client, SOON).await.map_err(failed)? {
+                    Some(told @ (Spoken::Http1 | Spoken::Http2)) => Ok(told),
+                    _ => Err(reason),
+                };
             }
         };
         tokio::select! {
             biased;
-            told = detect::spoken(client, accepted.shared.detection.timeout) => told.map_err(failed),
+            told = detect::spoken(client, accepted.shared.detection.timeout) => {
+                Ok(told.map_err(failed)?.unwrap_or(Spoken::Bytes))
+            }
             _ = upstream.readable() => Ok(Spoken::Bytes),
         }
+    }
+}
+
+impl Accepted {
+    /// Its requests may go elsewhere than it was meant to.
+    fn may_be_routed(&self) -> bool {
+        match (&self.ingress, &self.destination) {
+            (Ingress::Listener(_), _) => true,
+            (Ingress::Outbound, _) => self.shared.http.routes_outbound(),
+            (Ingress::Inbound, Ok(Some(OrigDst(address)))) => self.shared.http.routes_inbound(address.port()),
+            (Ingress::Inbound, _) => false,
+        }
+    }
+}
+
+impl Front {
+    fn is_opaque(&self) -> bool {
+        self.forward.as_ref().is_some_and(|backend| backend.protocol() == Protocol::Tcp)
     }
 }
 
@@ -282,7 +318,10 @@ impl Ingress {
     fn policy(&self) -> Arc<str> {
         match self {
             Self::Outbound | Self::Inbound => "passthrough".into(),
-            Self::Listener(backend) => format!("forward:{}", backend.name()).into(),
+            Self::Listener(front) => match &front.forward {
+                Some(backend) => format!("forward:{}", backend.name()).into(),
+                None => format!("listener:{}", front.name).into(),
+            },
         }
     }
 }

@@ -56,22 +56,25 @@ const METHODS: [&[u8]; 20] = [
 const AGAIN_FIRST: Duration = Duration::from_millis(1);
 const AGAIN_AT_MOST: Duration = Duration::from_millis(50);
 
-/// Looks at what the client sends first, and waits for it at most so long. Cancel safe: nothing is taken.
-pub(crate) async fn spoken(client: &TcpStream, patience: Duration) -> io::Result<Spoken> {
+/// Looks at what the client sends first, and waits for it at most so long; `None`: that is over. Cancel safe: nothing is taken.
+pub(crate) async fn spoken(client: &TcpStream, patience: Duration) -> io::Result<Option<Spoken>> {
     let deadline = Instant::now() + patience;
     let mut buffer = [0; LOOK_AT];
     let mut again = AGAIN_FIRST;
     loop {
         let Ok(there) = timeout_at(deadline, client.peek(&mut buffer)).await else {
-            return Ok(Spoken::Bytes);
+            return Ok(None);
         };
         let there = there?;
         if let Some(spoken) = told_by(&buffer[..there]) {
-            return Ok(spoken);
+            return Ok(Some(spoken));
         }
         let ended = there == 0 || client.ready(Interest::READABLE).await?.is_read_closed();
-        if ended || Instant::now() + again > deadline {
-            return Ok(Spoken::Bytes);
+        if ended {
+            return Ok(Some(Spoken::Bytes));
+        }
+        if Instant::now() + again > deadline {
+            return Ok(None);
         }
         sleep(again).await;
         again = (again * 2).min(AGAIN_AT_MOST);

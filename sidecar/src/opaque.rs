@@ -39,13 +39,14 @@ pub async fn reach(connection: &Connection) -> Result<&TcpStream, CloseReason> {
 pub async fn target(accepted: &Accepted) -> Result<UpstreamAddr, CloseReason> {
     let id = accepted.id;
     match &accepted.ingress {
-        Ingress::Listener(backend) => match backend.pick().await {
-            Ok(address) => Ok(address),
-            Err(error) => {
+        Ingress::Listener(front) => {
+            // What is no request, and no route is for.
+            let Some(backend) = &front.forward else { return Err(CloseReason::ConnectFailed) };
+            backend.pick().await.map_err(|error| {
                 tracing::info!(%id, %error, "no endpoint");
-                Err(CloseReason::ConnectFailed)
-            }
-        },
+                CloseReason::ConnectFailed
+            })
+        }
         _ => match &accepted.destination {
             Ok(Some(OrigDst(address))) if accepted.shared.is_own(&accepted.sockets.client, *address) => {
                 Err(CloseReason::Loop)
@@ -110,7 +111,8 @@ async fn exchange(connection: &Connection, upstream: &TcpStream) -> CloseReason 
     }
 }
 
-fn connect_failure(error: &ConnectError) -> CloseReason {
+/// How a connection that did not come about counts.
+pub(crate) fn connect_failure(error: &ConnectError) -> CloseReason {
     match error {
         ConnectError::Timeout(..) => CloseReason::ConnectTimeout,
         ConnectError::NotNoted(..) => CloseReason::LimitReached,

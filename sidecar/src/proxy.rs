@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant, timeout};
 
 use crate::bypass::Ladder;
 use crate::config::{Config, Mode, Ports};
-use crate::connection::{self, Ingress, Shared};
+use crate::connection::{self, Front, Ingress, Shared};
 use crate::drain::Drain;
 use crate::http;
 use crate::net::listen::{self, ListenError, Scope};
@@ -63,11 +63,10 @@ impl Bound {
             );
         }
         for listener in &config.listeners {
-            if let Some(backend) = listener.forward.as_ref().and_then(|name| config.backends.get(name)) {
-                let socket = listen::one(listener.address, "an explicit listener", own_role(config))?;
-                let backend = Arc::new(Backend::new(backend.clone()));
-                bound.listeners.push((socket, Ingress::Listener(backend)));
-            }
+            let forward = listener.forward.as_ref().and_then(|name| config.backends.get(name));
+            let socket = listen::one(listener.address, "an explicit listener", own_role(config))?;
+            let front = Front { name: listener.name.clone(), forward: forward.cloned().map(Backend::new) };
+            bound.listeners.push((socket, Ingress::Listener(Arc::new(front))));
         }
         Ok(bound)
     }

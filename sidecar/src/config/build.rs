@@ -151,12 +151,6 @@ impl Builder {
             let at = check.document.at(raw.referenced.line());
             self.forwards.push(Forward { backend: backend.clone(), field, at });
         }
-        // Read and checked, but the data plane does not ask for it: say so, as for the kinds that are not read.
-        self.config.unused.push(Unused {
-            kind: header.kind.value.clone(),
-            name: policy.name.name.clone(),
-            location: check.document.at(header.kind.referenced.line()),
-        });
         self.config.traffic.push(policy);
         Ok(())
     }
@@ -181,10 +175,6 @@ impl Builder {
         }
         self.access.insert(name.clone(), check.document.at(line));
         let spec = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
-        // Nothing asks `policy::access` yet; who relies on the policy is to know.
-        let location = check.document.at(header.kind.referenced.line());
-        let unused = Unused { kind: header.kind.value.clone(), name: name.name.clone(), location };
-        self.config.unused.push(unused);
         let policy = access::read(check, &spec, name, line);
         self.config.access.push(policy);
         Ok(())

@@ -37,6 +37,10 @@ impl Flow {
         Self::Own(None)
     }
 
+    pub(super) fn of(text: impl Into<Bytes>) -> Self {
+        Self::Own(Some(text.into()).filter(|text| !text.is_empty()))
+    }
+
     pub(super) fn down(body: Incoming, lease: Option<Lease>, record: Record, active: Active) -> Self {
         let ended = body.is_end_stream();
         let mut down = Down { body, lease, record, ended: false, _active: active };

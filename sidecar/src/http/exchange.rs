@@ -3,34 +3,53 @@
 use std::sync::Arc;
 
 use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request;
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::http::uri::Authority;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode};
 
 use super::body::Flow;
+use super::plan::Plan;
+use super::policies::Stop;
 use super::record::Record;
-use super::reply::Reply;
+use super::reply::{Reply, is_grpc};
+use super::routed::{self, Later};
 use super::serve::Client;
+use super::upstream::{Lease, Sent};
 use super::{Version, headers, tunnel, upstream};
+use crate::config::TargetRef;
+use crate::config::route::BackendTarget;
+use crate::connection::Ingress;
+use crate::route::{RequestParts, RouteSet};
+
+/// What a request comes to.
+pub(super) enum Answer {
+    /// The proxy's word.
+    Own(Response<Flow>),
+    /// The upstream's, and where its connection goes.
+    Theirs(Response<Incoming>, Option<Lease>),
+    /// Both go on in another protocol.
+    Switched(Response<Incoming>, tunnel::Both),
+}
 
 /// Serves a request. Never fails: what goes wrong is an answer.
 ///
-/// The order: what a request must not be, then its name and trace, so that whatever is said of it can be found; then what
-/// is for this hop only goes; then it is sent.
-pub(super) async fn exchange(client: Arc<Client>, request: Request<Incoming>) -> Response<Flow> {
+/// The order: its name and trace, so that whatever is said of it can be found; what no request may be; its rule; who asks, how
+/// much, and what is made to go wrong; what its rule changes; then what is for this hop only goes, and it is sent.
+pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>) -> Response<Flow> {
     let active = client.begin();
+    let upgrade = request.version() == hyper::Version::HTTP_11 && headers::asks_to_upgrade(request.headers());
+    let ours = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     headers::identify(&mut parts.headers);
     let mut record = Record::new(&client, &parts);
-    let fields = parts.headers.clone();
-    let answer = match forward(&client, &mut record, parts, body).await {
+    let grpc = is_grpc(&parts.headers);
+    let answer = match decide(&client, &mut record, parts, body, ours).await {
         Ok(answer) => answer,
-        Err(reply) => {
-            record.replied(reply);
-            record.finish();
-            Answer::Own(reply.response(&fields))
-        }
+        Err(stop) => Answer::Own(stopped(stop, &mut record, grpc)),
     };
-    let (response, switched) = match answer {
+    let (mut response, switched) = match answer {
         Answer::Own(response) => (response, false),
         Answer::Theirs(response, lease) => {
             record.answered(response.status(), response.headers());
@@ -45,40 +64,154 @@ pub(super) async fn exchange(client: Arc<Client>, request: Request<Incoming>) ->
     if let Some(guard) = &client.guard {
         guard.decide(switched);
     }
+    if client.version == Version::Http2 {
+        response.headers_mut().remove(header::CONNECTION);
+    }
     response
 }
 
-/// What a request comes to.
-enum Answer {
-    /// The proxy's word.
-    Own(Response<Flow>),
-    /// The upstream's, and where its connection goes.
-    Theirs(Response<Incoming>, Option<upstream::Lease>),
-    /// Both go on in another protocol.
-    Switched(Response<Incoming>, tunnel::Both),
+fn stopped(stop: Stop, record: &mut Record, grpc: bool) -> Response<Flow> {
+    let (reply, response) = match stop {
+        Stop::Reply(reply, fields) => {
+            let mut response = reply.response(grpc);
+            response.headers_mut().extend(fields);
+            (reply, response)
+        }
+        Stop::Answer(reply, mut response) => {
+            response.headers_mut().insert(headers::REASON, HeaderValue::from_static(reply.reason));
+            (reply, *response)
+        }
+    };
+    record.replied(reply);
+    record.finish();
+    response
 }
 
-async fn forward(
+async fn decide(
     client: &Arc<Client>,
     record: &mut Record,
     mut parts: request::Parts,
     body: Incoming,
-) -> Result<Answer, Reply> {
-    refuse_some(&parts)?;
-    let authority = headers::authority(&parts);
-    let upgrade = parts.version == hyper::Version::HTTP_11 && headers::asks_to_upgrade(&parts.headers);
-    headers::remove_hop_by_hop(&mut parts.headers, upgrade);
-    match client.version {
-        Version::Http1 => headers::for_http1(&mut parts, authority.as_ref()),
-        Version::Http2 => headers::for_http2(&mut parts, authority.as_ref()),
+    ours: Option<OnUpgrade>,
+) -> Result<Answer, Stop> {
+    if parts.method == Method::CONNECT {
+        return Err(Reply::new(StatusCode::METHOD_NOT_ALLOWED, "connect-not-allowed", "NR").into());
     }
-    record.goes(&client.common().passthrough, &client.common().passthrough);
-    let mut request = Request::from_parts(parts, body);
-    let ours = upgrade.then(|| hyper::upgrade::on(&mut request));
-    let counted = record.request_bytes();
-    let request =
-        request.map(|body| if body.is_end_stream() { Flow::empty() } else { Flow::Up(body, counted) });
-    let (mut response, lease) = upstream::send_on(client, record, request).await?;
+    let common = client.common();
+    let plan = common.plan();
+    let authority = headers::authority(&parts);
+    headers::remove_hop_by_hop(&mut parts.headers, ours.is_some());
+    let (place, set) = way(client, &plan, authority.as_ref());
+    if let Some(set) = set {
+        return by_rule(client, record, &plan, set, parts, body, authority, ours).await;
+    }
+    let policies = place.and_then(|place| plan.policies_at(&place)).map(|policies| &**policies);
+    if let Some(policies) = policies {
+        policies.admit(client, &mut parts, authority.as_ref()).await?;
+    }
+    let Ingress::Listener(front) = &client.accepted.ingress else {
+        record.goes(&common.passthrough, &common.passthrough);
+        return through(client, record, parts, body, authority.as_ref(), ours).await;
+    };
+    let Some(forward) = &front.forward else {
+        return Err(Reply::new(StatusCode::NOT_FOUND, "no-route", "NR").into());
+    };
+    let cluster = routed::cluster(&plan, &BackendTarget::Backend(forward.name().to_owned()))?;
+    record.goes(&common.passthrough, &cluster.name);
+    headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
+    let sent = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
+    conclude(sent, ours)
+}
+
+/// Where a request came in, and the rules there; `None`: it goes where its client meant it to.
+fn way<'a>(
+    client: &Client,
+    plan: &'a Plan,
+    authority: Option<&Authority>,
+) -> (Option<TargetRef>, Option<&'a RouteSet>) {
+    match (&client.accepted.ingress, client.destination) {
+        (Ingress::Listener(front), _) => {
+            (Some(TargetRef::Listener(front.name.clone())), plan.table.of_listener(&front.name))
+        }
+        (Ingress::Inbound, Some(address)) => {
+            (Some(TargetRef::Inbound(address.port())), plan.table.of_inbound(address.port()))
+        }
+        (Ingress::Outbound, Some(address)) => {
+            (None, plan.table.of_outbound(authority.map(Authority::as_str), address))
+        }
+        (_, None) => (None, None),
+    }
+}
+
+/// As the rules say.
+#[expect(clippy::too_many_arguments, reason = "a request in its parts")]
+async fn by_rule(
+    client: &Arc<Client>,
+    record: &mut Record,
+    plan: &Plan,
+    set: &RouteSet,
+    mut parts: request::Parts,
+    body: Incoming,
+    mut authority: Option<Authority>,
+    ours: Option<OnUpgrade>,
+) -> Result<Answer, Stop> {
+    let request = RequestParts {
+        method: &parts.method,
+        host: authority.as_ref().map(Authority::as_str),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+    };
+    let Some(found) = set.find(&request) else {
+        return Err(Reply::new(StatusCode::NOT_FOUND, "no-route", "NR").into());
+    };
+    record.goes(found.route, &client.none);
+    let policies = plan.policies(found.rule).map(|policies| &**policies);
+    if let Some(policies) = policies {
+        policies.admit(client, &mut parts, authority.as_ref()).await?;
+    }
+    let mut later = Later::default();
+    routed::filter(client, plan, &found, &found.rule.filters, &mut parts, &mut authority, &mut later)?;
+    // The workload's own port needs no backend: it is one.
+    if found.rule.backends.is_empty() && matches!(set.place(), TargetRef::Inbound(_)) {
+        record.goes(found.route, &client.common().passthrough);
+        return through(client, record, parts, body, authority.as_ref(), ours)
+            .await
+            .map(|answer| changed(answer, &later));
+    }
+    let backend = routed::backend(&found.rule.backends)?;
+    let cluster = routed::cluster(plan, &backend.target)?;
+    record.goes(found.route, &cluster.name);
+    routed::filter(client, plan, &found, &backend.filters, &mut parts, &mut authority, &mut later)?;
+    if matches!(client.accepted.ingress, Ingress::Listener(_)) {
+        headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
+    }
+    routed::mirror(client, plan, &later, &parts, &body);
+    let sent = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
+    conclude(sent, ours).map(|answer| changed(answer, &later))
+}
+
+/// Where its client meant it to go.
+async fn through(
+    client: &Arc<Client>,
+    record: &mut Record,
+    mut parts: request::Parts,
+    body: Incoming,
+    authority: Option<&Authority>,
+    ours: Option<OnUpgrade>,
+) -> Result<Answer, Stop> {
+    match client.version {
+        Version::Http1 => headers::for_http1(&mut parts, authority),
+        Version::Http2 => headers::for_http2(&mut parts, authority),
+    }
+    let flow = if body.is_end_stream() { Flow::empty() } else { Flow::Up(body, record.request_bytes()) };
+    let sent = upstream::send_on(client, record, Request::from_parts(parts, flow)).await?;
+    conclude(sent, ours)
+}
+
+/// An answer of the upstream's, without what was for this hop.
+fn conclude(sent: Sent, ours: Option<OnUpgrade>) -> Result<Answer, Stop> {
+    let Sent { mut response, lease } = sent;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     headers::remove_hop_by_hop(response.headers_mut(), switched);
     match ours {
@@ -87,20 +220,17 @@ async fn forward(
             Ok(Answer::Switched(response, tunnel::Both { ours, theirs }))
         }
         // A switch that nobody asked for (RFC 9110 section 15.2.2).
-        _ if switched => Err(Reply::new(StatusCode::BAD_GATEWAY, "unexpected-upgrade", "UPE")),
-        _ => {
-            if client.version == Version::Http2 {
-                response.headers_mut().remove(header::CONNECTION);
-            }
-            Ok(Answer::Theirs(response, lease))
-        }
+        _ if switched => Err(Reply::new(StatusCode::BAD_GATEWAY, "unexpected-upgrade", "UPE").into()),
+        _ => Ok(Answer::Theirs(response, lease)),
     }
 }
 
-/// What no request may be, wherever it goes.
-fn refuse_some(parts: &request::Parts) -> Result<(), Reply> {
-    if parts.method == Method::CONNECT {
-        return Err(Reply::new(StatusCode::METHOD_NOT_ALLOWED, "connect-not-allowed", "NR"));
+fn changed(mut answer: Answer, later: &Later<'_>) -> Answer {
+    match &mut answer {
+        Answer::Theirs(response, _) | Answer::Switched(response, _) => {
+            routed::after(later, response.headers_mut());
+        }
+        Answer::Own(response) => routed::after(later, response.headers_mut()),
     }
-    Ok(())
+    answer
 }

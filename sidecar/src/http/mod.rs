@@ -8,17 +8,25 @@ mod exchange;
 mod framing;
 mod guard;
 mod headers;
+mod plan;
+mod policies;
+mod pool;
 mod record;
 mod reply;
+mod routed;
 mod serve;
 mod tunnel;
 mod upstream;
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use tokio::task::JoinSet;
+
+use self::plan::Plan;
 pub use self::record::Requests;
 pub use self::serve::serve;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, TargetRef};
 use crate::observe::access_log::AccessLog;
 
 /// What a client's connection speaks.
@@ -42,22 +50,69 @@ pub struct Common {
     instance: Arc<str>,
     /// The label of what goes where it was meant to.
     passthrough: Arc<str>,
+    /// Requests that were sent again.
+    retries: AtomicU64,
+    /// What holds for requests that begin now.
+    plan: RwLock<Arc<Plan>>,
+    /// Looks after the endpoints and keys of the plan.
+    keepers: Mutex<JoinSet<()>>,
 }
 
 impl Common {
-    /// By the configuration.
+    /// By the configuration. To be called within a runtime, which looks after endpoints and keys.
     pub fn new(
         config: &Config,
         instance: &str,
         requests: Arc<Requests>,
         access_log: Option<AccessLog>,
     ) -> Self {
-        Self {
+        let plan = Arc::new(Plan::new(config, None));
+        let common = Self {
             limits: config.limits,
             requests,
             access_log,
             instance: instance.into(),
             passthrough: "passthrough".into(),
+            retries: AtomicU64::new(0),
+            plan: RwLock::new(Arc::clone(&plan)),
+            keepers: Mutex::default(),
+        };
+        common.look_after(&plan);
+        common
+    }
+
+    /// Requests that begin from now on follow this configuration.
+    pub fn replace(&self, config: &Config) {
+        let plan = Arc::new(Plan::new(config, Some(&self.plan())));
+        self.look_after(&plan);
+        *self.plan.write().unwrap_or_else(PoisonError::into_inner) = plan;
+    }
+
+    /// Whether what goes out may go elsewhere than it was meant to.
+    pub fn routes_outbound(&self) -> bool {
+        self.plan().table.has_outbound()
+    }
+
+    /// Whether what comes in for this port may.
+    pub fn routes_inbound(&self, port: u16) -> bool {
+        let plan = self.plan();
+        plan.table.of_inbound(port).is_some() || plan.policies_at(&TargetRef::Inbound(port)).is_some()
+    }
+
+    fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn look_after(&self, plan: &Arc<Plan>) {
+        let mut keepers = JoinSet::new();
+        for cluster in plan.clusters() {
+            keepers.spawn(Arc::clone(cluster).keep());
         }
+        let keys = Arc::clone(plan);
+        keepers.spawn(async move {
+            keys.keys.refresh().await;
+            keys.keys.keep_fresh().await;
+        });
+        *self.keepers.lock().unwrap_or_else(PoisonError::into_inner) = keepers;
     }
 }

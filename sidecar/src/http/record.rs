@@ -137,6 +137,11 @@ impl Record {
         self.response_bytes += down;
     }
 
+    /// Something that the answer does not show.
+    pub(super) fn flag(&mut self, flags: &'static str) {
+        self.labels.flags = flags;
+    }
+
     /// The upstream ended before its answer did.
     pub(super) fn upstream_broke(&mut self) {
         self.labels.flags = "UC";

@@ -22,12 +22,12 @@ impl Reply {
         Self { status, reason, flags }
     }
 
-    /// As an answer; to gRPC in its own terms. `to`: the request's fields.
-    pub(super) fn response(self, to: &HeaderMap) -> Response<Flow> {
+    /// As an answer; to gRPC in its own terms.
+    pub(super) fn response(self, grpc: bool) -> Response<Flow> {
         let mut response = Response::new(Flow::empty());
         let headers = response.headers_mut();
         headers.insert(REASON, HeaderValue::from_static(self.reason));
-        if is_grpc(to) {
+        if grpc {
             // An answer without a body has its trailers in the header ("Trailers-Only",
             // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -84,6 +84,12 @@ impl Client {
         &self.accepted.shared.http
     }
 
+    /// The port that it connected to.
+    pub(super) fn port(&self) -> u16 {
+        let here = || self.accepted.sockets.client.local_addr().map_or(0, |local| local.port());
+        self.destination.map_or_else(here, |address| address.port())
+    }
+
     /// A request begins.
     pub(super) fn begin(self: &Arc<Self>) -> Active {
         self.active.fetch_add(1, Ordering::Relaxed);

@@ -1,24 +1,28 @@
 //! Connections to upstreams, and sending requests over them.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::Version;
 use super::body::Flow;
 use super::record::Record;
 use super::reply::Reply;
 use super::serve::Client;
+use super::{Version, pool};
 use crate::bypass::hop::Hop;
 use crate::connection::Sockets;
 use crate::net::addrs::UpstreamAddr;
 use crate::net::io::{Io, Socket};
 use crate::observe::close_reason::CloseReason;
 use crate::opaque;
+use crate::policy::retry::Outcome;
+use crate::upstream::balance::load::InFlight;
 
 /// Sends requests over one connection.
 pub(super) enum Sender {
@@ -26,10 +30,28 @@ pub(super) enum Sender {
     Http2(http2::SendRequest<Flow>),
 }
 
-/// A connection of HTTP/1.1 while a request uses it.
-pub(super) struct Lease {
-    sender: Sender,
-    client: Arc<Client>,
+/// A connection while a request uses it.
+pub(super) enum Lease {
+    /// The client's own.
+    Own(Sender, Arc<Client>),
+    /// One of an endpoint's.
+    Pooled { endpoint: u64, keep: Duration, sender: Sender, _in_flight: InFlight },
+}
+
+/// An answer, and the connection that it comes from.
+pub(super) struct Sent {
+    pub response: Response<Incoming>,
+    pub lease: Option<Lease>,
+}
+
+/// A request that came to nothing.
+pub(super) struct Unsent {
+    /// The request, where it did not leave.
+    pub request: Option<Request<Flow>>,
+    /// How, for who decides whether to try again.
+    pub outcome: Outcome,
+    /// What the client is told if nobody does.
+    pub reply: Reply,
 }
 
 /// The upstream's socket, as hyper's.
@@ -43,17 +65,26 @@ enum UpstreamSocket {
 // === impl ===
 
 impl Lease {
-    /// All of the answer came: the connection can serve the client's next request.
+    /// Of an endpoint, for which a connection is kept so long.
+    pub(super) fn pooled(endpoint: u64, keep: Duration, sender: Sender, in_flight: InFlight) -> Self {
+        Self::Pooled { endpoint, keep, sender, _in_flight: in_flight }
+    }
+
+    /// All of the answer came: the connection can serve the next request.
     pub(super) fn give_back(self) {
-        let Self { sender, client } = self;
-        if !sender.is_closed() {
-            *client.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        match self {
+            Self::Own(sender, client) => {
+                if !sender.is_closed() {
+                    *client.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+                }
+            }
+            Self::Pooled { endpoint, keep, sender, .. } => pool::give_back(endpoint, sender, keep),
         }
     }
 }
 
 impl Sender {
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         match self {
             Self::Http1(sender) => sender.is_closed(),
             Self::Http2(sender) => sender.is_closed(),
@@ -61,14 +92,14 @@ impl Sender {
     }
 
     /// Waits until the connection has room for a request. False: it is closed.
-    async fn is_ready(&mut self) -> bool {
+    pub(super) async fn is_ready(&mut self) -> bool {
         match self {
             Self::Http1(sender) => sender.ready().await.is_ok(),
             Self::Http2(sender) => sender.ready().await.is_ok(),
         }
     }
 
-    async fn try_send(
+    pub(super) async fn try_send(
         &mut self,
         request: Request<Flow>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Flow>>> {
@@ -111,7 +142,7 @@ pub(super) async fn send_on(
     client: &Arc<Client>,
     record: &mut Record,
     request: Request<Flow>,
-) -> Result<(Response<Incoming>, Option<Lease>), Reply> {
+) -> Result<Sent, Reply> {
     let target = opaque::target(&client.accepted).await.map_err(failed)?;
     let mut request = request;
     if let Some(mut sender) = kept(client)
@@ -120,7 +151,7 @@ pub(super) async fn send_on(
         record.attempt(|| target.0.to_string());
         let again = copy(&request);
         match sender.try_send(request).await {
-            Ok(response) => return Ok((response, lease(client, sender))),
+            Ok(response) => return Ok(Sent { response, lease: lease(client, sender) }),
             Err(mut error) => match error.take_message().or(again) {
                 Some(unsent) => request = unsent,
                 None => return Err(broken(error.error())),
@@ -130,7 +161,7 @@ pub(super) async fn send_on(
     let mut sender = connect(client, target).await.map_err(failed)?;
     record.attempt(|| target.0.to_string());
     match sender.try_send(request).await {
-        Ok(response) => Ok((response, lease(client, sender))),
+        Ok(response) => Ok(Sent { response, lease: lease(client, sender) }),
         Err(error) => Err(broken(error.error())),
     }
 }
@@ -146,13 +177,13 @@ fn kept(client: &Client) -> Option<Sender> {
 
 fn lease(client: &Arc<Client>, sender: Sender) -> Option<Lease> {
     match sender {
-        Sender::Http1(_) => Some(Lease { sender, client: Arc::clone(client) }),
+        Sender::Http1(_) => Some(Lease::Own(sender, Arc::clone(client))),
         Sender::Http2(_) => None,
     }
 }
 
 /// A request that may be sent twice: a safe one without a body.
-fn copy(request: &Request<Flow>) -> Option<Request<Flow>> {
+pub(super) fn copy(request: &Request<Flow>) -> Option<Request<Flow>> {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
     if !safe || !hyper::body::Body::is_end_stream(request.body()) {
         return None;
@@ -207,7 +238,7 @@ async fn connect(client: &Arc<Client>, target: UpstreamAddr) -> Result<Sender, C
 }
 
 /// The upstream could not be reached.
-fn failed(reason: CloseReason) -> Reply {
+pub(super) fn failed(reason: CloseReason) -> Reply {
     let unavailable = |reason, flags| Reply::new(StatusCode::SERVICE_UNAVAILABLE, reason, flags);
     match reason {
         CloseReason::ConnectRefused => unavailable("upstream-connect-refused", "UF"),
@@ -219,6 +250,21 @@ fn failed(reason: CloseReason) -> Reply {
         CloseReason::UpstreamReset => unavailable("upstream-reset", "UC"),
         _ => unavailable("upstream-connect-failed", "UF"),
     }
+}
+
+/// A new connection's socket, as hyper's.
+pub(super) fn io(
+    stream: TcpStream,
+    hop: Option<Hop>,
+) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    Io(Arc::new(UpstreamSocket::Later(stream, hop)))
+}
+
+/// How a request came to nothing on a connection that was there.
+pub(super) fn unsent<T>(error: &TrySendError<T>) -> Unsent {
+    let error = error.error();
+    let outcome = if error.is_canceled() { Outcome::ResetBeforeRequest } else { Outcome::Reset };
+    Unsent { request: None, outcome, reply: broken(error) }
 }
 
 /// It was reached, and did not answer.

@@ -6,11 +6,14 @@ use http::{HeaderMap, Method};
 
 use super::hosts::without_port;
 use super::{matching, order};
+use crate::config::TargetRef;
 use crate::config::route::{Hostname, HttpMatch, HttpRoute, HttpRule};
 
 /// The rules of all routes of one place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RouteSet {
+    /// Where they apply.
+    place: TargetRef,
     /// By precedence: the first that matches counts.
     entries: Vec<Entry>,
 }
@@ -58,7 +61,11 @@ impl RouteSet {
     ///
     /// A host name decides on precedence before the path does. A request that no rule of the best host name matches
     /// gets one of the next.
-    pub(super) fn new<'a>(routes: impl Iterator<Item = &'a HttpRoute>, any_host: bool) -> Self {
+    pub(super) fn new<'a>(
+        place: TargetRef,
+        routes: impl Iterator<Item = &'a HttpRoute>,
+        any_host: bool,
+    ) -> Self {
         let mut routes: Vec<&HttpRoute> = routes.collect();
         // Files say nothing of the time of an object's making, by which the Gateway API goes before the name.
         routes.sort_by_cached_key(|route| (route.name.to_string(), route.grpc));
@@ -74,13 +81,13 @@ impl RouteSet {
         }
         // Stable: what is equal stays in the order of routes, rules and matches.
         entries.sort_by(|a: &Entry, b: &Entry| order::compare(a.rank(), b.rank()));
-        Self { entries }
+        Self { place, entries }
     }
 
     /// This rule alone, of the route or Service of this name.
-    pub(super) fn of_rule(name: &str, rule: HttpRule) -> Self {
+    pub(super) fn of_rule(place: TargetRef, name: &str, rule: HttpRule) -> Self {
         let (route, rule) = (format!("{name}/0").into(), Arc::new(rule));
-        Self { entries: vec![Entry { hostname: None, route, rule, matched: 0 }] }
+        Self { place, entries: vec![Entry { hostname: None, route, rule, matched: 0 }] }
     }
 
     /// The rule for this request. `None`: no route has one, which is the status 404.
@@ -93,6 +100,16 @@ impl RouteSet {
         };
         let Entry { route, rule, matched, .. } = self.entries.iter().find(fits)?;
         Some(Found { route, rule, matched: rule.matches.get(*matched)? })
+    }
+
+    /// The place where the rules apply.
+    pub fn place(&self) -> &TargetRef {
+        &self.place
+    }
+
+    /// Each match of each rule, with its label. A rule is one object however many matches it has.
+    pub fn rules(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<HttpRule>)> {
+        self.entries.iter().map(|entry| (&entry.route, &entry.rule))
     }
 
     /// True if there is no rule at all.

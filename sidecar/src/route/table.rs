@@ -7,7 +7,7 @@ use super::hosts::ServiceNames;
 use super::set::RouteSet;
 use super::tcp::{TcpRules, TlsRules};
 use crate::config::route::{HttpMatch, HttpRule, ParentRef, PathMatch, Routes, RuleTimeouts, Service};
-use crate::config::{Config, ObjectName};
+use crate::config::{Config, ObjectName, TargetRef};
 
 /// All routes, by the place where they apply.
 #[derive(Clone, Debug, Default)]
@@ -57,10 +57,16 @@ impl RouteTable {
             match parent {
                 ParentRef::Service { name, port } => ports.entry(name).or_default().extend(*port),
                 ParentRef::Inbound { port } => {
-                    table.inbound.insert(*port, Place::new(routes, |other| other == parent, false));
+                    table.inbound.insert(
+                        *port,
+                        Place::new(routes, TargetRef::Inbound(*port), |other| other == parent, false),
+                    );
                 }
                 ParentRef::Listener { name } => {
-                    table.listeners.insert(name.clone(), Place::new(routes, |other| other == parent, false));
+                    table.listeners.insert(
+                        name.clone(),
+                        Place::new(routes, TargetRef::Listener(name.clone()), |other| other == parent, false),
+                    );
                 }
             }
         }
@@ -125,6 +131,18 @@ impl RouteTable {
         self.addressed(destination).and_then(|place| place.tls.as_ref()).or_else(named)
     }
 
+    /// True when what goes out may have rules, by its host or its address.
+    pub fn has_outbound(&self) -> bool {
+        !self.services.is_empty()
+    }
+
+    /// The rules of all places.
+    pub fn sets(&self) -> impl Iterator<Item = &RouteSet> {
+        let services = self.services.values().flat_map(|ports| ports.each.values().chain([&ports.rest]));
+        let places = self.listeners.values().chain(self.inbound.values()).chain(services);
+        places.filter_map(|place| place.http.as_ref())
+    }
+
     fn addressed(&self, destination: SocketAddr) -> Option<&Place> {
         let name = self.cluster_ips.get(&destination.ip().to_canonical())?;
         self.place(name, destination.port())
@@ -148,7 +166,7 @@ impl Ports {
                 }
                 _ => false,
             };
-            Place::new(routes, applies, true)
+            Place::new(routes, TargetRef::Service(name.clone()), applies, true)
         };
         let each = numbers.iter().map(|number| {
             let mut place = of(Some(*number));
@@ -157,7 +175,8 @@ impl Ports {
             }
             // A route of connections is one of the requests in them too.
             if place.http.is_none() {
-                place.http = place.tcp.as_ref().map(to_all);
+                let here = TargetRef::Service(name.clone());
+                place.http = place.tcp.as_ref().map(|rules| to_all(here, rules));
             }
             (*number, place)
         });
@@ -166,7 +185,7 @@ impl Ports {
 }
 
 /// All requests go where connections would.
-fn to_all(rules: &TcpRules) -> RouteSet {
+fn to_all(place: TargetRef, rules: &TcpRules) -> RouteSet {
     let path = PathMatch::Prefix("/".to_owned());
     let rule = HttpRule {
         name: None,
@@ -176,16 +195,16 @@ fn to_all(rules: &TcpRules) -> RouteSet {
         timeouts: RuleTimeouts::default(),
         retry: None,
     };
-    RouteSet::of_rule(&rules.route, rule)
+    RouteSet::of_rule(place, &rules.route, rule)
 }
 
 // === impl Place ===
 
 impl Place {
     /// The rules of the routes of which a parent `applies`. With `any_host`, host names do not count.
-    fn new(routes: &Routes, applies: impl Fn(&ParentRef) -> bool, any_host: bool) -> Self {
+    fn new(routes: &Routes, place: TargetRef, applies: impl Fn(&ParentRef) -> bool, any_host: bool) -> Self {
         let here = |parents: &[ParentRef]| parents.iter().any(&applies);
-        let http = RouteSet::new(routes.http.iter().filter(|route| here(&route.parents)), any_host);
+        let http = RouteSet::new(place, routes.http.iter().filter(|route| here(&route.parents)), any_host);
         Self {
             http: (!http.is_empty()).then_some(http),
             tcp: TcpRules::new(routes.tcp.iter().filter(|route| here(&route.parents))),

@@ -1,0 +1,142 @@
+//! What a configuration means for requests: where they go, and what is decided about them on the way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::policies::Policies;
+use crate::config::route::{BackendTarget, DirectResponse, HttpRule};
+use crate::config::{self, Config, ObjectName, Protocol, Target, TargetRef};
+use crate::policy::access::KeyStores;
+use crate::route::RouteTable;
+use crate::upstream::cluster::Cluster;
+
+/// One configuration, ready for requests. A request keeps the one that it began with.
+pub(super) struct Plan {
+    /// Which rule a request gets.
+    pub table: RouteTable,
+    /// The keys of tokens.
+    pub keys: KeyStores,
+    clusters: HashMap<BackendTarget, Arc<Cluster>>,
+    /// By rule: each is one object in one place.
+    of_rules: HashMap<usize, Arc<Policies>>,
+    /// Of requests that have no rule, by where they came in.
+    of_places: HashMap<TargetRef, Arc<Policies>>,
+    responses: HashMap<String, DirectResponse>,
+}
+
+impl Plan {
+    /// `before`: whose keys are kept.
+    pub(super) fn new(config: &Config, before: Option<&Self>) -> Self {
+        let table = RouteTable::new(config);
+        let keys = KeyStores::new(&config.access, before.map(|before| &before.keys));
+        let mut of_rules = HashMap::new();
+        for set in table.sets() {
+            for (label, rule) in set.rules() {
+                of_rules.entry(key(rule)).or_insert_with(|| {
+                    let route = TargetRef::Route(route_of(label));
+                    Arc::new(Policies::new(config, &keys, &[route, set.place().clone()], Some(rule)))
+                });
+            }
+        }
+        let of_places = targets(config).map(|target| {
+            let policies = Policies::new(config, &keys, std::slice::from_ref(&target), None);
+            (target, Arc::new(policies))
+        });
+        let backends = config.backends.values().map(|backend| {
+            let spec = config.traffic_of(&[TargetRef::Backend(backend.name.clone())]);
+            (BackendTarget::Backend(backend.name.clone()), Arc::new(Cluster::new(backend, spec)))
+        });
+        let services = config.routes.services.values().flat_map(|service| {
+            service.ports.iter().map(|port| {
+                let target = BackendTarget::Service { name: service.name.clone(), port: port.port };
+                (target, Arc::new(of_service(config, service, port)))
+            })
+        });
+        let clusters = backends.chain(services).collect();
+        Self {
+            of_places: of_places.collect(),
+            responses: config
+                .routes
+                .responses
+                .iter()
+                .map(|(name, one)| (name.clone(), one.clone()))
+                .collect(),
+            table,
+            keys,
+            clusters,
+            of_rules,
+        }
+    }
+
+    /// Who serves it. `None`: nobody, by mistake.
+    pub(super) fn cluster(&self, target: &BackendTarget) -> Option<&Arc<Cluster>> {
+        self.clusters.get(target)
+    }
+
+    /// All that are served from.
+    pub(super) fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+
+    /// What is decided about requests that get this rule.
+    pub(super) fn policies(&self, rule: &Arc<HttpRule>) -> Option<&Arc<Policies>> {
+        self.of_rules.get(&key(rule))
+    }
+
+    /// The same of requests that come in there and have no rule.
+    pub(super) fn policies_at(&self, place: &TargetRef) -> Option<&Arc<Policies>> {
+        self.of_places.get(place)
+    }
+
+    /// A fixed answer.
+    pub(super) fn response(&self, name: &str) -> Option<&DirectResponse> {
+        self.responses.get(name)
+    }
+}
+
+fn key(rule: &Arc<HttpRule>) -> usize {
+    Arc::as_ptr(rule).addr()
+}
+
+/// `NAMESPACE/NAME/RULE`
+fn route_of(label: &str) -> ObjectName {
+    let mut parts = label.splitn(3, '/').map(str::to_owned);
+    let mut next = || parts.next().unwrap_or_default();
+    ObjectName { namespace: next(), name: next() }
+}
+
+/// What policies are about.
+fn targets(config: &Config) -> impl Iterator<Item = TargetRef> {
+    let traffic = config.traffic.iter().flat_map(|policy| policy.targets.iter().cloned());
+    let access = config.access.iter().flat_map(|policy| policy.targets.iter().cloned());
+    traffic.chain(access)
+}
+
+/// A port of a Service: its ready endpoints, or its cluster IP where the files do not list any, so that the
+/// node does what it would do without us.
+fn of_service(
+    config: &Config,
+    service: &config::route::Service,
+    port: &config::route::ServicePort,
+) -> Cluster {
+    let spec = config.traffic_of(&[TargetRef::Service(service.name.clone())]);
+    let at = |address: std::net::IpAddr, port: u16, zone: Option<String>| config::Endpoint {
+        target: Target::Address((address, port).into()),
+        weight: 1,
+        zone,
+    };
+    let ready = service.endpoints_of(port).filter(|endpoint| endpoint.ready);
+    let mut endpoints: Vec<_> =
+        ready.map(|endpoint| at(endpoint.address, endpoint.port, endpoint.zone.clone())).collect();
+    if endpoints.is_empty() && service.endpoints.is_empty() {
+        endpoints = service.cluster_ips.iter().map(|ip| at(*ip, port.port, None)).collect();
+    }
+    let protocol = match port.app_protocol.as_deref() {
+        Some("http") => Protocol::Http1,
+        Some("kubernetes.io/h2c" | "http2") => Protocol::Http2,
+        Some("grpc") => Protocol::Grpc,
+        Some("tcp") => Protocol::Tcp,
+        _ => Protocol::Auto,
+    };
+    Cluster::of(format!("{}:{}", service.name, port.port).into(), protocol, endpoints, spec)
+}

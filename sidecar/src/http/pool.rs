@@ -1,0 +1,234 @@
+//! Connections to the endpoints of clusters, kept for further requests. Each thread has its own: nothing is locked.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use hyper::Request;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
+
+use super::Version;
+use super::body::Flow;
+use super::reply::Reply;
+use super::serve::Client;
+use super::upstream::{self, Lease, Sender, Sent, Unsent};
+use crate::net::addrs::UpstreamAddr;
+use crate::policy::circuit::Permit;
+use crate::policy::retry::Outcome;
+use crate::upstream::cluster::{At, Chosen, Cluster};
+use crate::upstream::connect::connect;
+
+/// Unused connections to one endpoint that a thread keeps.
+const MOST_IDLE: usize = 256;
+/// How often those that are kept are looked after.
+const LOOK_EACH: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+struct Pool {
+    endpoints: HashMap<u64, Kept>,
+    looked_after: bool,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// The last one used is the next: those that are not needed grow old.
+    http1: Vec<(Sender, Instant)>,
+    http2: Option<(http2::SendRequest<Flow>, Instant)>,
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+/// Sends a request to an endpoint, over a connection that is there or a new one.
+pub(super) async fn send(
+    client: &Client,
+    cluster: &Cluster,
+    chosen: &Chosen,
+    version: Version,
+    request: Request<Flow>,
+) -> Result<Sent, Unsent> {
+    let in_flight = chosen.endpoint.load.begin(Instant::now());
+    let id = chosen.endpoint.id;
+    let mut request = request;
+    if let Some(mut sender) = kept(id, version)
+        && sender.is_ready().await
+    {
+        let again = upstream::copy(&request);
+        match sender.try_send(request).await {
+            Ok(response) => {
+                in_flight.answered(Instant::now());
+                let lease = Lease::pooled(id, cluster.idle_timeout, sender, in_flight);
+                return Ok(Sent { response, lease: Some(lease) });
+            }
+            Err(mut error) => match error.take_message().or(again) {
+                Some(unsent) => request = unsent,
+                None => return Err(upstream::unsent(&error)),
+            },
+        }
+    }
+    let permit = match &cluster.circuit {
+        Some(circuit) => Some(circuit.connections.acquire().ok_or_else(overflow)?),
+        None => None,
+    };
+    let limit = cluster.connect_timeout.unwrap_or(client.accepted.shared.timeouts.connect);
+    let mut sender = connected(client, chosen, version, limit, permit).await?;
+    if let Sender::Http2(sender) = &sender {
+        let until = Instant::now() + cluster.idle_timeout;
+        with(id, |kept| kept.http2 = Some((sender.clone(), until)));
+    }
+    match sender.try_send(request).await {
+        Ok(response) => {
+            in_flight.answered(Instant::now());
+            let lease = Lease::pooled(id, cluster.idle_timeout, sender, in_flight);
+            Ok(Sent { response, lease: Some(lease) })
+        }
+        Err(mut error) => {
+            let request = error.take_message();
+            Err(Unsent { request, ..upstream::unsent(&error) })
+        }
+    }
+}
+
+/// Keeps a connection for the next request to this endpoint, at most so long.
+pub(super) fn give_back(endpoint: u64, sender: Sender, keep: Duration) {
+    if sender.is_closed() {
+        return;
+    }
+    let until = Instant::now() + keep;
+    with(endpoint, |kept| match sender {
+        Sender::Http2(sender) => kept.http2 = Some((sender, until)),
+        sender @ Sender::Http1(_) => {
+            if kept.http1.len() < MOST_IDLE {
+                kept.http1.push((sender, until));
+            }
+        }
+    });
+    look_after();
+}
+
+fn with(endpoint: u64, change: impl FnOnce(&mut Kept)) {
+    POOL.with_borrow_mut(|pool| change(pool.endpoints.entry(endpoint).or_default()));
+}
+
+fn kept(endpoint: u64, version: Version) -> Option<Sender> {
+    let now = Instant::now();
+    POOL.with_borrow_mut(|pool| {
+        let kept = pool.endpoints.get_mut(&endpoint)?;
+        match version {
+            Version::Http2 => {
+                let (sender, _) = kept.http2.as_ref().filter(|(sender, _)| !sender.is_closed())?;
+                Some(Sender::Http2(sender.clone()))
+            }
+            Version::Http1 => loop {
+                let (sender, until) = kept.http1.pop()?;
+                if until > now && !sender.is_closed() {
+                    return Some(sender);
+                }
+            },
+        }
+    })
+}
+
+/// Closes what was not used for long enough, as long as there is anything.
+fn look_after() {
+    let begun = POOL.with_borrow_mut(|pool| std::mem::replace(&mut pool.looked_after, true));
+    if begun {
+        return;
+    }
+    // On this thread, whose pool it is.
+    tokio::spawn(async {
+        loop {
+            sleep(LOOK_EACH).await;
+            let now = Instant::now();
+            let done = POOL.with_borrow_mut(|pool| {
+                pool.endpoints.retain(|_, kept| {
+                    kept.http1.retain(|(sender, until)| *until > now && !sender.is_closed());
+                    kept.http2.take_if(|(sender, until)| *until <= now || sender.is_closed());
+                    !kept.http1.is_empty() || kept.http2.is_some()
+                });
+                pool.looked_after = !pool.endpoints.is_empty();
+                pool.endpoints.is_empty()
+            });
+            if done {
+                return;
+            }
+        }
+    });
+}
+
+async fn connected(
+    client: &Client,
+    chosen: &Chosen,
+    version: Version,
+    limit: Duration,
+    permit: Option<Permit>,
+) -> Result<Sender, Unsent> {
+    let failed = |reply| Unsent { request: None, outcome: Outcome::ConnectFailure, reply };
+    match &chosen.endpoint.at {
+        At::Tcp(address) => {
+            let stream = connect(UpstreamAddr(*address), None, limit)
+                .await
+                .map_err(|error| failed(upstream::failed(crate::opaque::connect_failure(&error))))?;
+            let io = upstream::io(stream, client.accepted.sockets.later_hop());
+            handshake(TokioIo::new(io), version, permit).await
+        }
+        At::Unix(path) => {
+            let unavailable =
+                Reply::new(hyper::StatusCode::SERVICE_UNAVAILABLE, "upstream-connect-failed", "UF");
+            match timeout(limit, UnixStream::connect(path)).await {
+                Ok(Ok(stream)) => handshake(TokioIo::new(stream), version, permit).await,
+                Ok(Err(error)) => {
+                    tracing::debug!(path = %path.display(), %error, "upstream");
+                    Err(failed(unavailable))
+                }
+                Err(_) => Err(failed(unavailable)),
+            }
+        }
+    }
+}
+
+/// The permit is held while the connection is open.
+async fn handshake<T>(io: TokioIo<T>, version: Version, permit: Option<Permit>) -> Result<Sender, Unsent>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let broken = |error: hyper::Error| {
+        tracing::debug!(%error, "upstream");
+        let reply = Reply::new(hyper::StatusCode::SERVICE_UNAVAILABLE, "upstream-reset", "UC");
+        Unsent { request: None, outcome: Outcome::ResetBeforeRequest, reply }
+    };
+    match version {
+        Version::Http1 => {
+            let (sender, connection) = http1::handshake(io).await.map_err(broken)?;
+            tokio::spawn(async move {
+                let _permit = permit;
+                if let Err(error) = connection.with_upgrades().await {
+                    tracing::debug!(%error, "upstream");
+                }
+            });
+            Ok(Sender::Http1(sender))
+        }
+        Version::Http2 => {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            let (sender, connection) =
+                builder.timer(TokioTimer::new()).handshake(io).await.map_err(broken)?;
+            tokio::spawn(async move {
+                let _permit = permit;
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "upstream");
+                }
+            });
+            Ok(Sender::Http2(sender))
+        }
+    }
+}
+
+fn overflow() -> Unsent {
+    let reply = Reply::new(hyper::StatusCode::SERVICE_UNAVAILABLE, "overflow", "UO");
+    Unsent { request: None, outcome: Outcome::ConnectFailure, reply }
+}
