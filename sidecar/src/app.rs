@@ -28,6 +28,7 @@ use crate::observe::metrics::{BpfCounter, BpfSample, BpfStats, MapUse, Metrics};
 use crate::observe::programs::CgroupNames;
 use crate::observe::table::{ConnectionTable, KernelEvent, PATIENCE};
 use crate::proxy::Bound;
+use crate::reload::{Live, Source};
 use crate::servers::{PortsInUse, Servers};
 use crate::workers::Workers;
 
@@ -52,7 +53,7 @@ pub struct App {
 /// Serving.
 pub struct Running {
     drain: Drain,
-    drain_time: Duration,
+    live: Live,
     readiness: Readiness,
     listening: JoinHandle<()>,
     /// Ends with this.
@@ -97,7 +98,6 @@ impl App {
     ) -> Result<Self, AppError> {
         let table = ConnectionTable::new(instance.to_owned(), config.limits.max_connections);
         let metrics = Metrics::new(table.clone());
-        metrics.config_accepted();
         Ok(Self {
             servers: Servers::bind(config, ports)?,
             bound: Bound::bind(config, ports)?,
@@ -136,10 +136,11 @@ impl App {
         }
     }
 
-    /// Serves. `directory`: where the control socket is made.
+    /// Serves, and takes over what `source` has next. `directory`: where the control socket is made.
     pub fn serve(
         self,
         config: &Config,
+        source: Source,
         log_level: LogLevel,
         directory: Option<&Path>,
     ) -> Result<Running, AppError> {
@@ -152,10 +153,17 @@ impl App {
             self.table.log_to(log.clone());
         }
         let (control_in, control) = mpsc::channel(CONTROL_QUEUE);
-        let dump = serde_json::to_value(config).unwrap_or_default();
+        let instance = self.table.instance();
+        let http = http::Common::new(config, instance, self.metrics.requests(), access_log.clone());
+        let http = Arc::new(http);
+        let live = {
+            let http = Arc::clone(&http);
+            Live::new(config.clone(), self.metrics.clone(), move |config| http.replace(config))
+        };
+        let shown = live.clone();
         let state = AdminState {
             table: self.table.clone(),
-            config_json: Arc::new(move || dump.clone()),
+            config_json: Arc::new(move || shown.dump()),
             ladder: self.ladder.clone(),
             log_level,
             control: control_in,
@@ -163,6 +171,7 @@ impl App {
         let readiness =
             Readiness::new(&[Condition::ConfigLoaded, Condition::ListenersBound, Condition::Armed]);
         let mut servers = self.servers.serve(&state, self.metrics.clone(), readiness.clone(), directory);
+        servers.spawn(source.follow(live.clone()));
         let armed = self.bound.armed;
         let view = self.kernel.map(|(events, view)| {
             servers.spawn(join_events(events, self.table.clone(), self.cgroups.clone()));
@@ -175,8 +184,6 @@ impl App {
         let listening = {
             let (config, table, drain, cgroups) = (config.clone(), self.table, drain.clone(), self.cgroups);
             let (ladder, serving) = (self.ladder, Arc::clone(&workers));
-            let http =
-                http::Common::new(&config, table.instance(), self.metrics.requests(), access_log.clone());
             tokio::spawn(async move {
                 self.bound.serve(&config, table, drain, cgroups, ladder, serving, http).await;
             })
@@ -188,10 +195,9 @@ impl App {
         }
         // Reading the kernel's types takes many times what serving does.
         sys::give_back_memory();
-        let drain_time = config.timeouts.drain;
         Ok(Running {
             drain,
-            drain_time,
+            live,
             readiness,
             listening,
             servers,
@@ -233,7 +239,7 @@ impl Running {
 
     /// How long connections have to end by themselves.
     pub fn drain_time(&self) -> Duration {
-        self.drain_time
+        self.live.config().timeouts.drain
     }
 
     /// Takes no new connections, waits for those that are open as long as the drain time at most, and ends. Another
@@ -245,7 +251,7 @@ impl Running {
             tracing::error!(%error, "the listeners ended");
         }
         let hurry = tokio::select! {
-            () = self.drain.finish(self.drain_time) => false,
+            () = self.drain.finish(self.drain_time()) => false,
             () = signals.end() => true,
         };
         if hurry {

@@ -45,7 +45,7 @@ pub struct Shared {
     /// How the protocol is found out.
     pub detection: ProtocolDetection,
     /// What HTTP connections share.
-    pub http: http::Common,
+    pub http: Arc<http::Common>,
 }
 
 /// A connection that the proxy serves.

@@ -22,6 +22,7 @@ pub mod observe;
 pub mod opaque;
 pub mod policy;
 pub mod proxy;
+pub mod reload;
 pub mod route;
 pub mod seeded;
 mod seldom;

@@ -101,7 +101,7 @@ impl Bound {
         cgroups: CgroupNames,
         ladder: Result<Arc<Ladder>, Arc<str>>,
         workers: Arc<Workers>,
-        http: http::Common,
+        http: Arc<http::Common>,
     ) {
         let shared = Arc::new(Shared {
             mode: config.interception.mode,

@@ -34,6 +34,7 @@ mod neighbour;
 mod original_destination;
 mod real_programs;
 mod refuse;
+mod reload;
 mod restart;
 mod run;
 mod server_first;

@@ -41,7 +41,7 @@ in_modes!(input: Ebpf);
 
 /// CMD decides what a signal means.
 fn signals(mode: Mode) {
-    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT"), (Signal::SIGHUP, "HUP")] {
+    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT"), (Signal::SIGUSR1, "USR1")] {
         let net = Pair::new("signals");
         let script = format!("trap 'echo caught; exit 5' {name}; echo ready; while :; do sleep 0.05; done");
         let mut sidecar = Sidecar::run(&net.pod, &Config::new(mode), &["sh", "-c", &script]);

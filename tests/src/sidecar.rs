@@ -23,7 +23,7 @@ pub struct Sidecar {
     program: Program,
     name: String,
     netns: Place,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// The binary under test: `SIDECAR_BIN`, or the workspace's release or debug build.
@@ -69,6 +69,16 @@ impl Sidecar {
         sidecar
     }
 
+    /// Likewise, by a configuration that is there already: a file or a directory.
+    #[track_caller]
+    pub fn start_by(netns: &Netns, config: &Path) -> Self {
+        let command = netns.place().command(binary());
+        let directory = tempfile::tempdir().unwrap();
+        let mut sidecar = Self::launch_by(command, netns, config, directory, &[], &["sleep", "infinity"]);
+        sidecar.wait_until_ready();
+        sidecar
+    }
+
     /// Starts `sidecar run -- CMD` in `netns`.
     #[track_caller]
     pub fn run(netns: &Netns, config: &Config, cmd: &[&str]) -> Self {
@@ -95,17 +105,28 @@ impl Sidecar {
         Self::launch(command, netns, config, &[], cmd)
     }
 
-    fn launch(mut command: Command, netns: &Netns, config: &Config, options: &[&str], cmd: &[&str]) -> Self {
+    fn launch(command: Command, netns: &Netns, config: &Config, options: &[&str], cmd: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.yaml");
         std::fs::write(&file, config.text()).unwrap();
+        Self::launch_by(command, netns, &file, directory, options, cmd)
+    }
+
+    fn launch_by(
+        mut command: Command,
+        netns: &Netns,
+        config: &Path,
+        directory: TempDir,
+        options: &[&str],
+        cmd: &[&str],
+    ) -> Self {
         let name = netns::unique("run");
-        command.args(["run", "--name", &name, "--config"]).arg(file).args(options);
+        command.args(["run", "--name", &name, "--config"]).arg(config).args(options);
         if !cmd.is_empty() {
             command.arg("--").args(cmd);
         }
         let program = Program::start(&mut command).ended_by(Signal::SIGTERM);
-        Self { program, name, netns: netns.place(), _directory: directory }
+        Self { program, name, netns: netns.place(), directory }
     }
 
     /// Waits until the control socket answers and CMD, if any, can have been started.
@@ -116,6 +137,11 @@ impl Sidecar {
             let armed = !cgroup::members(&self.cgroup()).is_empty();
             (armed && self.get("/connections").is_ok()).then_some(())
         });
+    }
+
+    /// Its configuration's file, unless it was started by another.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.path().join("config.yaml")
     }
 
     /// The instance's name.

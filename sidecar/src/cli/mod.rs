@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, Files};
 use crate::instance::RUN_DIRECTORY;
 use crate::observe::log::{self, LogFormat};
+use crate::reload::Watch;
 
 /// Done.
 const DONE: u8 = 0;
@@ -103,12 +104,19 @@ pub fn main() -> u8 {
 
 /// The configuration of a file or directory; without one, the defaults.
 fn load(path: Option<&Path>) -> anyhow::Result<Config> {
-    let Some(path) = path else { return Ok(Config::default()) };
-    let config = Config::load(path)?;
+    load_to_watch(path).map(|(config, _)| config)
+}
+
+/// Likewise, and what notices later versions of it.
+fn load_to_watch(path: Option<&Path>) -> anyhow::Result<(Config, Option<Watch>)> {
+    let Some(path) = path else { return Ok((Config::default(), None)) };
+    let files = Files::read(path);
+    let watch = Watch::new(path, &files);
+    let config = files.config()?;
     for unused in &config.unused {
         tracing::warn!("{unused}");
     }
-    Ok(config)
+    Ok((config, watch))
 }
 
 /// Runs to the end. What still blocks then, a name lookup or a log that nobody reads, is not waited for.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::signals::Signals;
+use super::signals::{Hangups, Signals};
 use crate::app::App;
 use crate::bpf::bypass::Bypass;
 use crate::bypass::Ladder;
@@ -12,6 +12,7 @@ use crate::host::seed;
 use crate::instance::{self, InstanceName, PROXY_DIRECTORY, RUN_DIRECTORY};
 use crate::net::sys;
 use crate::observe::log::LogLevel;
+use crate::reload::{Source, Watch};
 
 /// Istio's ports.
 const PORTS: Ports = Ports {
@@ -35,12 +36,18 @@ pub struct Args {
 
 /// Serves until SIGTERM.
 pub fn run(args: &Args, log_level: LogLevel) -> anyhow::Result<u8> {
-    let config = super::load(args.config.as_deref())?;
-    super::block_on(serve(args, &config, log_level))
+    let (config, watch) = super::load_to_watch(args.config.as_deref())?;
+    super::block_on(serve(args, &config, watch, log_level))
 }
 
-async fn serve(args: &Args, config: &Config, log_level: LogLevel) -> anyhow::Result<u8> {
+async fn serve(
+    args: &Args,
+    config: &Config,
+    watch: Option<Watch>,
+    log_level: LogLevel,
+) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
+    let source = Source { watch, hangups: Hangups::new()? };
     let directory = directory(args.name.as_ref());
     let name = directory.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let name = name.unwrap_or_else(|| format!("proxy-{}", std::process::id()));
@@ -56,7 +63,7 @@ async fn serve(args: &Args, config: &Config, log_level: LogLevel) -> anyhow::Res
     }
     app.climb(ladder);
     let place = directory.map(|directory| directory.join(PROXY_DIRECTORY));
-    let running = app.serve(config, log_level, place.as_deref())?;
+    let running = app.serve(config, source, log_level, place.as_deref())?;
     running.until_told(&mut signals).await;
     running.finish(&mut signals).await;
     Ok(super::DONE)

@@ -11,11 +11,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use super::signals::Signals;
+use super::signals::{Hangups, Signals};
 use crate::app::App;
 use crate::config::Config;
 use crate::instance::{InstanceName, RUN_DIRECTORY};
 use crate::observe::log::LogLevel;
+use crate::reload::{Source, Watch};
 use crate::setup::Setup;
 
 /// `sidecar run`
@@ -37,17 +38,24 @@ pub struct Args {
 
 /// Runs; returns the exit status, which is CMD's.
 pub fn run(args: &Args, log_level: LogLevel) -> anyhow::Result<u8> {
-    let config = super::load(args.config.as_deref())?;
+    let (config, watch) = super::load_to_watch(args.config.as_deref())?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => format!("run-{}", std::process::id()).parse()?,
     };
-    super::block_on(serve(args, &config, name, log_level))
+    super::block_on(serve(args, &config, watch, name, log_level))
 }
 
-async fn serve(args: &Args, config: &Config, name: InstanceName, log_level: LogLevel) -> anyhow::Result<u8> {
+async fn serve(
+    args: &Args,
+    config: &Config,
+    watch: Option<Watch>,
+    name: InstanceName,
+    log_level: LogLevel,
+) -> anyhow::Result<u8> {
     // Before anything is set up: from here on, a signal ends this process in order.
     let mut signals = Signals::new()?;
+    let source = Source { watch, hangups: Hangups::new()? };
     let nofile = raise_open_files();
     let with_command = !args.command.is_empty();
     // Everything is undone as it is dropped.
@@ -70,7 +78,7 @@ async fn serve(args: &Args, config: &Config, name: InstanceName, log_level: LogL
     setup.arm_programs(config, &app.ports())?;
     setup.instance_mut().state.ports = app.ports();
     setup.instance().save()?;
-    let running = app.serve(config, log_level, Some(setup.instance().directory()))?;
+    let running = app.serve(config, source, log_level, Some(setup.instance().directory()))?;
     // Ends with the runtime.
     if let Some(seeded) = setup.take_seeded() {
         tokio::spawn(seeded.look_after());

@@ -9,9 +9,9 @@ use nix::sys::signal::Signal;
 use nix::unistd::{getpgrp, tcgetpgrp};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Those that are passed on to CMD.
-const RECEIVED: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Those that are passed on to CMD. SIGHUP is ours ([`Hangups`]): when a terminal goes, CMD hears it from the terminal.
+const RECEIVED: [Signal; 5] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
 /// Receives signals. From its making on they no longer end the process. Those that whoever started us had ignored,
 /// as nohup(1) does, stay ignored, also by CMD.
@@ -19,11 +19,32 @@ pub struct Signals {
     streams: Vec<(Signal, tokio::signal::unix::Signal)>,
 }
 
+/// Receives SIGHUP, which from its making on no longer ends the process, unless whoever started us had it ignored.
+pub struct Hangups(Option<tokio::signal::unix::Signal>);
+
+impl Hangups {
+    /// Within a tokio runtime.
+    pub fn new() -> io::Result<Self> {
+        let hears = is_wanted(Signal::SIGHUP, ignored());
+        Ok(Self(hears.then(|| signal(SignalKind::hangup())).transpose()?))
+    }
+
+    /// Resolves at the next one. Cancel safe.
+    pub async fn next(&mut self) {
+        if let Some(stream) = &mut self.0
+            && stream.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
 impl Signals {
     /// Within a tokio runtime.
     pub fn new() -> io::Result<Self> {
         let ignored = ignored();
-        let wanted = RECEIVED.into_iter().filter(|signal| ignored & (1 << (*signal as u32 - 1)) == 0);
+        let wanted = RECEIVED.into_iter().filter(|signal| is_wanted(*signal, ignored));
         let stream = |kind: Signal| Ok((kind, signal(SignalKind::from_raw(kind as i32))?));
         Ok(Self { streams: wanted.map(stream).collect::<io::Result<_>>()? })
     }
@@ -45,7 +66,6 @@ impl Signals {
         loop {
             match self.any().await {
                 Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT => return,
-                Signal::SIGHUP => tracing::warn!("SIGHUP: the configuration is read at the start only"),
                 _ => {}
             }
         }
@@ -62,6 +82,11 @@ impl Signals {
         })
         .await
     }
+}
+
+/// It is not among those that are ignored.
+fn is_wanted(signal: Signal, ignored: u64) -> bool {
+    ignored & (1 << (signal as u32 - 1)) == 0
 }
 
 /// `SigIgn` of `proc_pid_status(5)`: bit n-1 is signal n.

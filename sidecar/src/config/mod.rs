@@ -25,6 +25,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 pub use error::{ConfigError, ConfigErrors};
@@ -40,13 +41,38 @@ pub use value::percent::Percent;
 /// How many YAML documents a configuration may have.
 pub const MAX_DOCUMENTS: usize = 1_000;
 
+/// What the files of a configuration hold, or why they cannot be read.
+pub struct Files(Result<Vec<source::Source>, ConfigErrors>);
+
+impl Files {
+    /// Reads what [`Config::load`] reads. Blocks on file I/O.
+    pub fn read(path: &Path) -> Self {
+        Self(source::read(path))
+    }
+
+    /// Differs where what is in the files does, or their names.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match &self.0 {
+            Ok(sources) => sources.hash(&mut hasher),
+            Err(errors) => errors.to_string().hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
+    /// The configuration that they are.
+    pub fn config(self) -> Result<Config, ConfigErrors> {
+        build::build(&self.0?)
+    }
+}
+
 impl Config {
     /// Reads a file, or every `*.yaml`, `*.yml` and `*.json` of a directory in the order of their names.
     ///
     /// Names that begin with a dot are skipped and symbolic links followed, as a mounted `ConfigMap` needs.
     /// Blocks on file I/O.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        build::build(&source::read(path)?)
+        Files::read(path).config()
     }
 
     /// Reads `text`, which errors call `name`.

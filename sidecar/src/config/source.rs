@@ -13,6 +13,7 @@ pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub const MAX_FILES: usize = 1_000;
 
 /// A file's name, as errors show it, and its text.
+#[derive(Hash)]
 pub(super) struct Source {
     pub name: String,
     pub text: String,

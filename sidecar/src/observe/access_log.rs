@@ -161,7 +161,8 @@ fn write_all(
     }
 }
 
-fn now() -> io::Result<String> {
+/// The time, as RFC 3339 writes it.
+pub(crate) fn now() -> io::Result<String> {
     let mut time = String::new();
     SystemTime.format_time(&mut Writer::new(&mut time)).map_err(io::Error::other)?;
     Ok(time)

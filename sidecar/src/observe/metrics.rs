@@ -116,6 +116,11 @@ impl Metrics {
         self.config_generation.inc();
     }
 
+    /// How often one was.
+    pub fn config_generation(&self) -> u64 {
+        self.config_generation.get()
+    }
+
     /// A configuration was refused.
     pub fn config_rejected(&self) {
         self.config_rejected.inc();
