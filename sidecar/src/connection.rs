@@ -70,6 +70,8 @@ pub struct Accepted {
     pub id: ConnectionId,
     /// Who opened it.
     pub peer: SocketAddr,
+    /// Of a TLS connection: the server's name that it asks for.
+    pub tls: OnceLock<Option<String>>,
 }
 
 /// How long a client may take to say what it speaks where only the way of refusing it depends on that.
@@ -159,8 +161,8 @@ pub async fn serve(
         }),
         probe,
     });
-    tracked.policy(ingress.policy());
-    let accepted = Arc::new(Accepted { shared, sockets, ingress, destination, id, peer });
+    let accepted =
+        Arc::new(Accepted { shared, sockets, ingress, destination, id, peer, tls: OnceLock::new() });
     let connection = Connection { accepted, tracked };
     let reason = connection.carry().await;
     let Connection { accepted, tracked } = connection;
@@ -215,6 +217,13 @@ fn reset(stream: &TcpStream) {
 impl Connection {
     /// By what it speaks.
     async fn carry(&self) -> CloseReason {
+        let reason = self.served().await;
+        // The first word counts.
+        self.tracked.policy(self.accepted.ingress.policy());
+        reason
+    }
+
+    async fn served(&self) -> CloseReason {
         let told = tokio::select! {
             told = self.spoken() => told,
             () = self.accepted.shared.drain.forced() => return CloseReason::Drained,
@@ -222,7 +231,17 @@ impl Connection {
         match told {
             Ok(Spoken::Http1) => http::serve(self, http::Version::Http1).await,
             Ok(Spoken::Http2) => http::serve(self, http::Version::Http2).await,
-            Ok(Spoken::Tls | Spoken::Bytes) => opaque::forward(self).await,
+            Ok(Spoken::Tls) => {
+                let accepted = &self.accepted;
+                if accepted.may_be_routed() {
+                    let patience = accepted.shared.detection.timeout;
+                    let name =
+                        detect::server_name(&accepted.sockets.client, patience).await.unwrap_or_default();
+                    let _ = accepted.tls.set(name);
+                }
+                opaque::forward(self).await
+            }
+            Ok(Spoken::Bytes) => opaque::forward(self).await,
             Err(reason) => reason,
         }
     }
@@ -315,7 +334,8 @@ impl Ingress {
         (mode == Mode::Ebpf).then_some(role)
     }
 
-    fn policy(&self) -> Arc<str> {
+    /// What decides where it goes if no route does.
+    pub fn policy(&self) -> Arc<str> {
         match self {
             Self::Outbound | Self::Inbound => "passthrough".into(),
             Self::Listener(front) => match &front.forward {

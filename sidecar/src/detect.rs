@@ -7,6 +7,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::sni::{self, Hello};
+
 /// What a connection carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Spoken {
@@ -74,6 +76,25 @@ pub(crate) async fn spoken(client: &TcpStream, patience: Duration) -> io::Result
             return Ok(Some(Spoken::Bytes));
         }
         if Instant::now() + again > deadline {
+            return Ok(None);
+        }
+        sleep(again).await;
+        again = (again * 2).min(AGAIN_AT_MOST);
+    }
+}
+
+/// The name of the server that a TLS client asks for, once it has come; none where it does not come in time.
+pub(crate) async fn server_name(client: &TcpStream, patience: Duration) -> io::Result<Option<String>> {
+    let deadline = Instant::now() + patience;
+    // A record is no longer (RFC 8446 section 5.1).
+    let mut buffer = vec![0; 5 + (1 << 14)];
+    let mut again = AGAIN_FIRST;
+    loop {
+        let Ok(there) = timeout_at(deadline, client.peek(&mut buffer)).await else { return Ok(None) };
+        if let Hello::Whole(name) = sni::hello(&buffer[..there?]) {
+            return Ok(name);
+        }
+        if client.ready(Interest::READABLE).await?.is_read_closed() || Instant::now() + again > deadline {
             return Ok(None);
         }
         sleep(again).await;

@@ -28,5 +28,6 @@ pub mod seeded;
 mod seldom;
 pub mod servers;
 pub mod setup;
+mod sni;
 pub mod upstream;
 mod workers;

@@ -4,6 +4,7 @@ use tokio::net::TcpStream;
 
 use crate::config::Mode;
 use crate::connection::{Accepted, Connection, Ingress};
+use crate::http::Sent;
 use crate::net::addrs::{ClientAddr, Direction, OrigDst, UpstreamAddr};
 use crate::net::copy::{self, End, Meters, Progress};
 use crate::observe::close_reason::CloseReason;
@@ -28,7 +29,17 @@ pub async fn reach(connection: &Connection) -> Result<&TcpStream, CloseReason> {
     if let Some(upstream) = sockets.upstream.get() {
         return Ok(upstream);
     }
-    let target = target(&connection.accepted).await?;
+    let target = match connection.accepted.shared.http.connection(&connection.accepted) {
+        Some(sent) => {
+            let Sent { route, to } = sent?;
+            connection.tracked.policy(route);
+            to
+        }
+        None => {
+            connection.tracked.policy(connection.accepted.ingress.policy());
+            target(&connection.accepted).await?
+        }
+    };
     let upstream = dial(&connection.accepted, target).await?;
     connection.tracked.connected(target);
     let _ = sockets.client.set_nodelay(true);

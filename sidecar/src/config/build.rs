@@ -6,7 +6,7 @@ use super::check::{Check, Reference, Referent};
 use super::document::{Document, split};
 use super::error::{ConfigError, ConfigErrors};
 use super::kind::{Kind, UnknownKind, recognise};
-use super::model::{Config, Location, Unused};
+use super::model::{Config, Location};
 use super::raw::{Header, HeaderMetadata, Manifest, Text};
 use super::route::RouteDocuments;
 use super::source::Source;
@@ -84,11 +84,6 @@ impl Builder {
             (Kind::TrafficPolicy, Some(name)) => self.traffic(check, name, &header),
             (Kind::AccessPolicy, Some(name)) => self.access_policy(check, name, &header),
             (Kind::Routing(kind), Some(name)) => self.routes.document(check, kind, name, &header),
-            (Kind::Unused, Some(name)) => {
-                let location = check.document.at(header.kind.referenced.line());
-                self.config.unused.push(Unused { kind: header.kind.value, name, location });
-                Ok(())
-            }
             (_, None) => Ok(()),
         }
     }

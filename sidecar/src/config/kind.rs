@@ -8,8 +8,6 @@ pub(super) enum Kind {
     TrafficPolicy,
     AccessPolicy,
     Routing(RoutingKind),
-    /// Known, but not acted on in this version.
-    Unused,
 }
 
 /// A document about where requests and connections go.

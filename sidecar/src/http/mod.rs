@@ -4,6 +4,7 @@
 //! sent, [`upstream`] sends it, and [`record`] counts and logs it when its answer is over.
 
 mod body;
+mod connections;
 mod exchange;
 mod framing;
 mod guard;
@@ -23,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::task::JoinSet;
 
+pub use self::connections::Sent;
 use self::plan::Plan;
 pub use self::record::Requests;
 pub use self::serve::serve;
@@ -96,7 +98,7 @@ impl Common {
     /// Whether what comes in for this port may.
     pub fn routes_inbound(&self, port: u16) -> bool {
         let plan = self.plan();
-        plan.table.of_inbound(port).is_some() || plan.policies_at(&TargetRef::Inbound(port)).is_some()
+        plan.table.has_inbound(port) || plan.policies_at(&TargetRef::Inbound(port)).is_some()
     }
 
     fn plan(&self) -> Arc<Plan> {

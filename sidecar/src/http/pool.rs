@@ -87,10 +87,7 @@ pub(super) async fn send(
             let lease = Lease::pooled(id, cluster.idle_timeout, sender, in_flight);
             Ok(Sent { response, lease: Some(lease) })
         }
-        Err(mut error) => {
-            let request = error.take_message();
-            Err(Unsent { request, ..upstream::unsent(&error) })
-        }
+        Err(error) => Err(upstream::unsent(&error)),
     }
 }
 
@@ -168,7 +165,7 @@ async fn connected(
     limit: Duration,
     permit: Option<Permit>,
 ) -> Result<Sender, Unsent> {
-    let failed = |reply| Unsent { request: None, outcome: Outcome::ConnectFailure, reply };
+    let failed = |reply| Unsent { outcome: Outcome::ConnectFailure, reply };
     match &chosen.endpoint.at {
         At::Tcp(address) => {
             let stream = connect(UpstreamAddr(*address), None, limit)
@@ -200,7 +197,7 @@ where
     let broken = |error: hyper::Error| {
         tracing::debug!(%error, "upstream");
         let reply = Reply::new(hyper::StatusCode::SERVICE_UNAVAILABLE, "upstream-reset", "UC");
-        Unsent { request: None, outcome: Outcome::ResetBeforeRequest, reply }
+        Unsent { outcome: Outcome::ResetBeforeRequest, reply }
     };
     match version {
         Version::Http1 => {
@@ -230,5 +227,5 @@ where
 
 fn overflow() -> Unsent {
     let reply = Reply::new(hyper::StatusCode::SERVICE_UNAVAILABLE, "overflow", "UO");
-    Unsent { request: None, outcome: Outcome::ConnectFailure, reply }
+    Unsent { outcome: Outcome::ConnectFailure, reply }
 }

@@ -203,7 +203,7 @@ async fn attempts(
         let sent = match policies.and_then(|policies| policies.try_timeout) {
             Some(limit) => timeout(limit, sending).await.unwrap_or_else(|_| {
                 let reply = Reply::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "UT");
-                Err(Unsent { request: None, outcome: Outcome::Timeout, reply })
+                Err(Unsent { outcome: Outcome::Timeout, reply })
             }),
             None => sending.await,
         };

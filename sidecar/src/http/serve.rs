@@ -186,6 +186,7 @@ pub async fn serve(connection: &Connection, version: Version) -> CloseReason {
         Version::Http1 => Protocol::Http1,
         Version::Http2 => Protocol::Http2,
     });
+    connection.tracked.policy(accepted.ingress.policy());
     accepted.sockets.climb(&connection.tracked);
     let _ = accepted.sockets.client.set_nodelay(true);
     let limits = accepted.shared.http.limits;

@@ -46,8 +46,6 @@ pub(super) struct Sent {
 
 /// A request that came to nothing.
 pub(super) struct Unsent {
-    /// The request, where it did not leave.
-    pub request: Option<Request<Flow>>,
     /// How, for who decides whether to try again.
     pub outcome: Outcome,
     /// What the client is told if nobody does.
@@ -264,7 +262,7 @@ pub(super) fn io(
 pub(super) fn unsent<T>(error: &TrySendError<T>) -> Unsent {
     let error = error.error();
     let outcome = if error.is_canceled() { Outcome::ResetBeforeRequest } else { Outcome::Reset };
-    Unsent { request: None, outcome, reply: broken(error) }
+    Unsent { outcome, reply: broken(error) }
 }
 
 /// It was reached, and did not answer.

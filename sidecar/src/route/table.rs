@@ -131,6 +131,11 @@ impl RouteTable {
         self.addressed(destination).and_then(|place| place.tls.as_ref()).or_else(named)
     }
 
+    /// True when what comes in for this port of the workload has rules.
+    pub fn has_inbound(&self, port: u16) -> bool {
+        self.inbound.contains_key(&port)
+    }
+
     /// True when what goes out may have rules, by its host or its address.
     pub fn has_outbound(&self) -> bool {
         !self.services.is_empty()

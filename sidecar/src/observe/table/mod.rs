@@ -198,10 +198,12 @@ impl ConnectionTable {
                 Change::Opened(_) => {}
                 Change::Closed(entry) => {
                     let log = self.0.access_log.get();
-                    if let Some(log) = log
-                        && entry.served().is_none_or(|half| half.protocol.get().is_none())
-                    {
-                        log.write(entry.last_snapshot(instance, now));
+                    if let Some(log) = log {
+                        let last = entry.last_snapshot(instance, now);
+                        // Its requests are logged already.
+                        if last.protocol == Protocol::Tcp {
+                            log.write(last);
+                        }
                     }
                     if watched {
                         self.send(ConnectionEvent::Close(entry.last_snapshot(instance, now)));

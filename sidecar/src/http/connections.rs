@@ -1,0 +1,61 @@
+//! Where connections go that are not requests: by TCPRoute and TLSRoute.
+
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+
+use super::Common;
+use crate::connection::{Accepted, Ingress};
+use crate::net::addrs::{OrigDst, UpstreamAddr, canonical};
+use crate::observe::close_reason::CloseReason;
+use crate::route::{TcpRules, weights};
+use crate::upstream::cluster::At;
+
+/// Where routes send a connection.
+pub struct Sent {
+    /// `NAMESPACE/NAME` of the route or Service.
+    pub route: Arc<str>,
+    /// The endpoint.
+    pub to: UpstreamAddr,
+}
+
+impl Common {
+    /// Where a connection goes. `None`: no route is for it.
+    pub fn connection(&self, accepted: &Accepted) -> Option<Result<Sent, CloseReason>> {
+        let plan = self.plan();
+        let table = &plan.table;
+        let tls = accepted.tls.get();
+        let name = tls.and_then(|name| name.as_deref());
+        let destination = accepted.destination.as_ref().ok().copied().flatten();
+        let destination = destination.map(|OrigDst(address)| canonical(address));
+        let (by_name, plain) = match (&accepted.ingress, destination) {
+            (Ingress::Listener(front), _) => {
+                (table.of_listener_tls(&front.name), table.of_listener_tcp(&front.name))
+            }
+            (Ingress::Inbound, Some(address)) => {
+                (table.of_inbound_tls(address.port()), table.of_inbound_tcp(address.port()))
+            }
+            (Ingress::Outbound, Some(address)) => {
+                (table.of_outbound_tls(name, address), table.of_outbound_tcp(address))
+            }
+            (_, None) => return None,
+        };
+        let rules = match by_name.filter(|_| tls.is_some()) {
+            // A name that no route has goes nowhere (TLSRoute, `hostnames`).
+            Some(rules) => rules.find(name).ok_or(CloseReason::ConnectFailed),
+            None => Ok(plain?),
+        };
+        Some(rules.and_then(|rules: &TcpRules| {
+            let backend = weights::pick(&rules.backends, fastrand::u32(..));
+            let cluster = backend.and_then(|backend| plan.cluster(&backend.target));
+            let chosen = cluster.and_then(|cluster| cluster.pick(&HeaderMap::new(), accepted.peer, &[]));
+            match chosen.map(|chosen| chosen.endpoint.at.clone()) {
+                Some(At::Tcp(address)) => {
+                    Ok(Sent { route: Arc::clone(&rules.route), to: UpstreamAddr(address) })
+                }
+                // Bytes are copied between TCP sockets.
+                Some(At::Unix(_)) | None => Err(CloseReason::ConnectFailed),
+            }
+        }))
+    }
+}
