@@ -30,6 +30,7 @@ use crate::observe::table::{ConnectionTable, KernelEvent, PATIENCE};
 use crate::proxy::Bound;
 use crate::reload::{Live, Source};
 use crate::servers::{PortsInUse, Servers};
+use crate::settings::Latest;
 use crate::workers::Workers;
 
 /// How many commands of the admin service may wait.
@@ -156,9 +157,13 @@ impl App {
         let instance = self.table.instance();
         let http = http::Common::new(config, instance, self.metrics.requests(), access_log.clone());
         let http = Arc::new(http);
+        let settings = Arc::new(Latest::new(config));
         let live = {
-            let http = Arc::clone(&http);
-            Live::new(config.clone(), self.metrics.clone(), move |config| http.replace(config))
+            let (http, settings) = (Arc::clone(&http), Arc::clone(&settings));
+            Live::new(config.clone(), self.metrics.clone(), move |config| {
+                http.replace(config);
+                settings.replace(config);
+            })
         };
         let shown = live.clone();
         let state = AdminState {
@@ -185,7 +190,7 @@ impl App {
             let (config, table, drain, cgroups) = (config.clone(), self.table, drain.clone(), self.cgroups);
             let (ladder, serving) = (self.ladder, Arc::clone(&workers));
             tokio::spawn(async move {
-                self.bound.serve(&config, table, drain, cgroups, ladder, serving, http).await;
+                self.bound.serve(&config, table, drain, cgroups, ladder, serving, http, settings).await;
             })
         };
         readiness.met(Condition::ConfigLoaded);

@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::bypass::Ladder;
 use crate::bypass::hop::{Hop, State};
-use crate::config::{Mode, Protocol, ProtocolDetection, Timeouts};
+use crate::config::{Mode, Protocol};
 use crate::detect::{self, Spoken};
 use crate::drain::Drain;
 use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst, canonical};
@@ -23,6 +23,7 @@ use crate::observe::close_reason::CloseReason;
 use crate::observe::connection::{Program, Standing};
 use crate::observe::programs::CgroupNames;
 use crate::observe::table::{ConnectionTable, Opening, Probe, Probed, Tracked};
+use crate::settings::{Latest, Settings};
 use crate::upstream::backend::Backend;
 use crate::{http, opaque};
 
@@ -30,8 +31,8 @@ use crate::{http, opaque};
 pub struct Shared {
     /// How connections reach the proxy.
     pub mode: Mode,
-    /// How long it waits.
-    pub timeouts: Timeouts,
+    /// What holds for connections that begin now.
+    pub settings: Arc<Latest>,
     /// Where connections are listed.
     pub table: ConnectionTable,
     /// Admits connections and ends them.
@@ -42,8 +43,6 @@ pub struct Shared {
     pub cgroups: CgroupNames,
     /// Where connections climb to the bypass, or why there is none.
     pub ladder: Result<Arc<Ladder>, Arc<str>>,
-    /// How the protocol is found out.
-    pub detection: ProtocolDetection,
     /// What HTTP connections share.
     pub http: Arc<http::Common>,
 }
@@ -60,6 +59,8 @@ pub struct Connection {
 pub struct Accepted {
     /// What it shares with all others.
     pub shared: Arc<Shared>,
+    /// What holds for it to its end.
+    pub settings: Arc<Settings>,
     /// Its sockets.
     pub sockets: Arc<Sockets>,
     /// How it came.
@@ -127,6 +128,8 @@ pub async fn serve(
     ingress: Ingress,
     permit: OwnedSemaphorePermit,
 ) {
+    let settings = shared.settings.now();
+    let ingress = ingress.by(&settings);
     let direction = ingress.direction();
     // An inbound connection's record is that of the program, which is not connected yet.
     let captured = matches!(ingress, Ingress::Outbound) && shared.mode == Mode::Ebpf;
@@ -161,8 +164,8 @@ pub async fn serve(
         }),
         probe,
     });
-    let accepted =
-        Arc::new(Accepted { shared, sockets, ingress, destination, id, peer, tls: OnceLock::new() });
+    let tls = OnceLock::new();
+    let accepted = Arc::new(Accepted { shared, settings, sockets, ingress, destination, id, peer, tls });
     let connection = Connection { accepted, tracked };
     let reason = connection.carry().await;
     let Connection { accepted, tracked } = connection;
@@ -234,7 +237,7 @@ impl Connection {
             Ok(Spoken::Tls) => {
                 let accepted = &self.accepted;
                 if accepted.may_be_routed() {
-                    let patience = accepted.shared.detection.timeout;
+                    let patience = accepted.settings.detection.timeout;
                     let name =
                         detect::server_name(&accepted.sockets.client, patience).await.unwrap_or_default();
                     let _ = accepted.tls.set(name);
@@ -252,7 +255,7 @@ impl Connection {
         let accepted = &*self.accepted;
         let port =
             accepted.destination.as_ref().ok().copied().flatten().map(|OrigDst(address)| address.port());
-        if port.is_some_and(|port| accepted.shared.detection.opaque_ports.binary_search(&port).is_ok())
+        if port.is_some_and(|port| accepted.settings.detection.opaque_ports.binary_search(&port).is_ok())
             || matches!(&accepted.ingress, Ingress::Listener(front) if front.is_opaque())
         {
             return Ok(Spoken::Bytes);
@@ -280,7 +283,7 @@ impl Connection {
         };
         tokio::select! {
             biased;
-            told = detect::spoken(client, accepted.shared.detection.timeout) => {
+            told = detect::spoken(client, accepted.settings.detection.timeout) => {
                 Ok(told.map_err(failed)?.unwrap_or(Spoken::Bytes))
             }
             _ = upstream.readable() => Ok(Spoken::Bytes),
@@ -316,6 +319,14 @@ impl Shared {
 }
 
 impl Ingress {
+    /// Its listener may forward elsewhere by now.
+    fn by(self, settings: &Settings) -> Self {
+        match self {
+            Self::Listener(front) => Self::Listener(settings.front(&front.name).unwrap_or(front)),
+            other => other,
+        }
+    }
+
     /// A client of an explicit listener comes in.
     pub fn direction(&self) -> Direction {
         match self {

@@ -27,6 +27,7 @@ pub mod route;
 pub mod seeded;
 mod seldom;
 pub mod servers;
+pub mod settings;
 pub mod setup;
 mod sni;
 pub mod upstream;

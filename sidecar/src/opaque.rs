@@ -79,7 +79,7 @@ pub async fn dial(accepted: &Accepted, target: UpstreamAddr) -> Result<TcpStream
         (Ingress::Inbound, Mode::Ebpf) => Some(Errand { id, show: ClientAddr(accepted.peer) }),
         _ => None,
     };
-    connect(target, errand, shared.timeouts.connect).await.map_err(|error| {
+    connect(target, errand, accepted.settings.timeouts.connect).await.map_err(|error| {
         tracing::debug!(%id, %error, "upstream");
         connect_failure(&error)
     })
@@ -87,7 +87,7 @@ pub async fn dial(accepted: &Accepted, target: UpstreamAddr) -> Result<TcpStream
 
 /// Copies until both sides are done, or until the application is gone and all that it sent is delivered.
 async fn exchange(connection: &Connection, upstream: &TcpStream) -> CloseReason {
-    let Accepted { shared, sockets, .. } = &*connection.accepted;
+    let Accepted { shared, settings, sockets, .. } = &*connection.accepted;
     let tracked = &connection.tracked;
     let counters = tracked.counters();
     let progress = Progress::default();
@@ -107,7 +107,7 @@ async fn exchange(connection: &Connection, upstream: &TcpStream) -> CloseReason 
         }
     };
     let ends = (&sockets.client, upstream);
-    match copy::bidirectional(ends, meters, &progress, &**sockets, shared.timeouts.idle, told).await {
+    match copy::bidirectional(ends, meters, &progress, &**sockets, settings.timeouts.idle, told).await {
         End::Finished => CloseReason::Finished,
         End::Idle => CloseReason::IdleTimeout,
         End::Told(reason) => reason,

@@ -15,6 +15,7 @@ use crate::http;
 use crate::net::listen::{self, ListenError, Scope};
 use crate::observe::programs::CgroupNames;
 use crate::observe::table::ConnectionTable;
+use crate::settings::Latest;
 use crate::upstream::backend::Backend;
 use crate::workers::Workers;
 
@@ -102,16 +103,16 @@ impl Bound {
         ladder: Result<Arc<Ladder>, Arc<str>>,
         workers: Arc<Workers>,
         http: Arc<http::Common>,
+        settings: Arc<Latest>,
     ) {
         let shared = Arc::new(Shared {
             mode: config.interception.mode,
-            timeouts: config.timeouts,
+            settings,
             table,
             drain,
             own_ports: [self.outbound_port, self.inbound_port],
             cgroups,
             ladder,
-            detection: config.protocol_detection.clone(),
             http,
         });
         let mut loops = JoinSet::new();

@@ -28,7 +28,7 @@ pub use self::connections::Sent;
 use self::plan::Plan;
 pub use self::record::Requests;
 pub use self::serve::serve;
-use crate::config::{Config, Limits, TargetRef};
+use crate::config::{Config, TargetRef};
 use crate::observe::access_log::AccessLog;
 
 /// What a client's connection speaks.
@@ -42,8 +42,6 @@ pub enum Version {
 
 /// What HTTP connections share.
 pub struct Common {
-    /// Bounds on what clients may ask for.
-    limits: Limits,
     /// Counts of requests.
     requests: Arc<Requests>,
     /// A line for each request.
@@ -70,7 +68,6 @@ impl Common {
     ) -> Self {
         let plan = Arc::new(Plan::new(config, None));
         let common = Self {
-            limits: config.limits,
             requests,
             access_log,
             instance: instance.into(),

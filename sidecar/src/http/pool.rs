@@ -75,7 +75,7 @@ pub(super) async fn send(
         Some(circuit) => Some(circuit.connections.acquire().ok_or_else(overflow)?),
         None => None,
     };
-    let limit = cluster.connect_timeout.unwrap_or(client.accepted.shared.timeouts.connect);
+    let limit = cluster.connect_timeout.unwrap_or(client.accepted.settings.timeouts.connect);
     let mut sender = connected(client, chosen, version, limit, permit).await?;
     if let Sender::Http2(sender) = &sender {
         let until = Instant::now() + cluster.idle_timeout;

@@ -114,12 +114,12 @@ impl Client {
 
     /// Waits for what is not a request. `draining`: that is known already.
     async fn told(&self, draining: bool) -> Told {
-        let shared = &self.accepted.shared;
+        let (shared, settings) = (&self.accepted.shared, &self.accepted.settings);
         let idle = async {
-            let mut left = shared.timeouts.idle;
+            let mut left = settings.timeouts.idle;
             while !left.is_zero() {
                 sleep(left).await;
-                left = shared.timeouts.idle.saturating_sub(self.quiet());
+                left = settings.timeouts.idle.saturating_sub(self.quiet());
             }
         };
         let late = async {
@@ -127,7 +127,7 @@ impl Client {
             loop {
                 guard.partial.notified().await;
                 let head = guard.head();
-                sleep(shared.http.limits.request_header_timeout).await;
+                sleep(settings.limits.request_header_timeout).await;
                 if head.is_some() && guard.head() == head {
                     return;
                 }
@@ -189,7 +189,7 @@ pub async fn serve(connection: &Connection, version: Version) -> CloseReason {
     connection.tracked.policy(accepted.ingress.policy());
     accepted.sockets.climb(&connection.tracked);
     let _ = accepted.sockets.client.set_nodelay(true);
-    let limits = accepted.shared.http.limits;
+    let limits = accepted.settings.limits;
     let bounds = Bounds { header_bytes: limits.max_request_header_bytes, fields: limits.max_request_headers };
     let client = Arc::new(Client {
         accepted: Arc::clone(accepted),

@@ -1,5 +1,8 @@
 //! What a running process cannot change.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,19 +14,15 @@ pub(super) fn keep(running: &Config, new: &mut Config) -> Vec<String> {
     let mut kept = |field: &str, old: Value, new: Value| differences(field, &old, &new, &mut fields);
     kept("spec.interception", json(&running.interception), json(&new.interception));
     kept("spec.ports", json(&running.ports), json(&new.ports));
-    kept("spec.listeners", json(&running.listeners), json(&new.listeners));
-    kept("spec.limits", json(&running.limits), json(&new.limits));
-    kept("spec.timeouts", without_drain(json(&running.timeouts)), without_drain(json(&new.timeouts)));
+    let connections = "spec.limits.maxConnections";
+    kept(connections, json(&running.limits.max_connections), json(&new.limits.max_connections));
+    kept("spec.listeners", json(&places(running)), json(&places(new)));
     kept("spec.accessLog", json(&running.access_log), json(&new.access_log));
-    kept("spec.protocolDetection", json(&running.protocol_detection), json(&new.protocol_detection));
     new.interception = running.interception.clone();
     new.ports = running.ports;
-    new.listeners.clone_from(&running.listeners);
-    new.limits = running.limits;
-    new.timeouts.connect = running.timeouts.connect;
-    new.timeouts.idle = running.timeouts.idle;
+    new.limits.max_connections = running.limits.max_connections;
+    keep_listeners(running, new);
     new.access_log = running.access_log.clone();
-    new.protocol_detection = running.protocol_detection.clone();
     fields
 }
 
@@ -31,6 +30,8 @@ pub(super) fn keep(running: &Config, new: &mut Config) -> Vec<String> {
 fn differences(field: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
+            let added = new.keys().filter(|name| !old.contains_key(*name));
+            found.extend(added.map(|name| format!("{field}.{name}")));
             for (name, old) in old {
                 differences(&format!("{field}.{name}"), old, new.get(name).unwrap_or(&Value::Null), found);
             }
@@ -45,10 +46,24 @@ fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-/// Asked for when the process ends.
-fn without_drain(mut timeouts: Value) -> Value {
-    if let Value::Object(fields) = &mut timeouts {
-        fields.remove("drain");
+/// Where it listens, by name.
+fn places(config: &Config) -> BTreeMap<&str, SocketAddr> {
+    config.listeners.iter().map(|listener| (listener.name.as_str(), listener.address)).collect()
+}
+
+/// The listeners that are bound: those of the new configuration forward as it says, the others as before.
+fn keep_listeners(running: &Config, new: &mut Config) {
+    let mut listeners = running.listeners.clone();
+    for listener in &mut listeners {
+        match new.listeners.iter().find(|other| other.name == listener.name) {
+            Some(other) => listener.forward.clone_from(&other.forward),
+            None => {
+                let backend = listener.forward.as_ref().and_then(|name| running.backends.get(name));
+                if let Some(backend) = backend {
+                    new.backends.entry(backend.name.clone()).or_insert_with(|| backend.clone());
+                }
+            }
+        }
     }
-    timeouts
+    new.listeners = listeners;
 }

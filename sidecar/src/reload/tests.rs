@@ -198,6 +198,34 @@ async fn what_takes_a_restart_stays_and_is_named() {
     assert_eq!(bench.live.dump()["needsRestart"], serde_json::json!([]));
 }
 
+/// Addresses are bound once; where their connections go is not.
+#[tokio::test]
+async fn listeners_stay_and_may_forward_elsewhere() {
+    let backend = |name: &str| {
+        format!(
+            "---\napiVersion: sidecar.dev/v1alpha1\nkind: Backend\nmetadata: {{name: {name}}}\nspec: {{endpoints: [{{unix: /{name}}}]}}\n"
+        )
+    };
+    let listeners = |list: &str| text("1s", &format!("  listeners: [{list}]\n"));
+    let start = listeners(
+        "{name: a, address: '127.0.0.1:80', forward: x}, {name: b, address: '127.0.0.1:81', forward: y}",
+    ) + &backend("x")
+        + &backend("y");
+    let mut bench = Bench::new();
+    bench.live = Live::new(Config::parse(&start, "f").unwrap(), bench.metrics.clone(), |_| {});
+    let next = listeners(
+        "{name: a, address: '127.0.0.1:80', forward: z}, {name: c, address: '127.0.0.1:82', forward: z}",
+    );
+    let path = bench.write("config.yaml", &(next + &backend("z")));
+    bench.live.offer(Files::read(&path)).await;
+    let config = bench.live.config();
+    let places: Vec<_> = config.listeners.iter().map(|l| (l.name.as_str(), l.forward.as_deref())).collect();
+    assert_eq!(places, [("a", Some("z")), ("b", Some("y"))]);
+    assert_eq!(config.backends.keys().collect::<Vec<_>>(), ["y", "z"]);
+    let fields = serde_json::json!(["spec.listeners.c", "spec.listeners.b"]);
+    assert_eq!(bench.live.dump()["needsRestart"], fields);
+}
+
 /// A changed file is taken without being asked for, and SIGHUP does not end the process.
 #[tokio::test]
 async fn it_follows_by_itself() {

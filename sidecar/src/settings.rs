@@ -1,0 +1,62 @@
+//! What a connection keeps from its beginning to its end, whatever the configuration becomes meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::config::{Config, Limits, ProtocolDetection, Timeouts};
+use crate::connection::Front;
+use crate::upstream::backend::Backend;
+
+/// The settings of connections that begin now.
+pub struct Settings {
+    /// How long it waits.
+    pub timeouts: Timeouts,
+    /// How the protocol is found out.
+    pub detection: ProtocolDetection,
+    /// Bounds on what clients may ask for.
+    pub limits: Limits,
+    /// The explicit listeners by name.
+    fronts: BTreeMap<String, Arc<Front>>,
+}
+
+/// Holds the latest settings.
+pub struct Latest(RwLock<Arc<Settings>>);
+
+impl Settings {
+    fn new(config: &Config) -> Self {
+        let fronts = config.listeners.iter().map(|listener| {
+            let forward = listener.forward.as_ref().and_then(|name| config.backends.get(name));
+            let name = listener.name.clone();
+            (name.clone(), Arc::new(Front { name, forward: forward.cloned().map(Backend::new) }))
+        });
+        Self {
+            timeouts: config.timeouts,
+            detection: config.protocol_detection.clone(),
+            limits: config.limits,
+            fronts: fronts.collect(),
+        }
+    }
+
+    /// The listener of this name.
+    pub fn front(&self, name: &str) -> Option<Arc<Front>> {
+        self.fronts.get(name).cloned()
+    }
+}
+
+impl Latest {
+    /// By the configuration of the start.
+    pub fn new(config: &Config) -> Self {
+        Self(RwLock::new(Arc::new(Settings::new(config))))
+    }
+
+    /// Connections that begin from now on follow this configuration.
+    pub fn replace(&self, config: &Config) {
+        let settings = Arc::new(Settings::new(config));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    /// Those that hold now.
+    pub fn now(&self) -> Arc<Settings> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
