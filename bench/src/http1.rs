@@ -32,8 +32,8 @@ pub(crate) fn length(bytes: &[u8]) -> Result<Option<usize>> {
     if header.get(8..13) != Some(b" 200 ") {
         return Err(unexpected(header));
     }
-    let fields = header.split(|&byte| byte == b'\n').skip(1);
-    let body = fields.filter_map(content_length).next().ok_or_else(|| unexpected(header))?;
+    let mut fields = header.split(|&byte| byte == b'\n').skip(1);
+    let body = fields.find_map(content_length).ok_or_else(|| unexpected(header))?;
     Ok(Some(end + END.len() + body))
 }
 

@@ -139,8 +139,14 @@ fn envoy(netns: &Netns, mode: Mode, suite: Suite, interception: Interception) ->
     let init = Init::arm(netns, &config(mode, interception), &[]);
     let (directory, binary, file) = files_for_everyone(suite)?;
     let mut command = init.beside().as_uid(Init::PROXY).command(binary);
-    command.arg(format!("--concurrency={}", suite.envoy_threads()));
-    command.args(["--log-level", "warn", "--disable-hot-restart", "--config-path"]);
+    command.args([
+        "--concurrency",
+        suite.envoy_threads(),
+        "--log-level",
+        "warn",
+        "--disable-hot-restart",
+        "--config-path",
+    ]);
     let mut program = Program::start(command.arg(file));
     eventually(DEADLINE, "Envoy to listen", || {
         assert!(!program.has_ended(), "Envoy ended: {}", program.stderr());

@@ -152,7 +152,8 @@ impl std::error::Error for Untouched {}
 
 /// The proxy must have had every connection of the case, and every request.
 fn check(case: Case, sample: &Sample, before: Served, after: Served, length: Duration) -> Result<()> {
-    let messages = sample.get(&Metric::Rate).copied().unwrap_or(1.0) * length.as_secs_f64();
+    let failures = sample.get(&Metric::Failures).copied().unwrap_or_default();
+    let messages = sample.get(&Metric::Rate).copied().unwrap_or(1.0) * length.as_secs_f64() - failures;
     #[allow(clippy::cast_precision_loss, reason = "thousands of connections")]
     let (connections, requests) = match case.load {
         Load::Hold { connections } | Load::PingPong { connections, .. } => (connections as f64, 0.0),

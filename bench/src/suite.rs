@@ -53,10 +53,10 @@ impl Suite {
     }
 
     /// Envoy's threads: as many as Istio gives it, or one for the one processor that the proxies get.
-    pub(crate) fn envoy_threads(self) -> u8 {
+    pub(crate) fn envoy_threads(self) -> &'static str {
         match self {
-            Self::Tcp => 2,
-            Self::Http => 1,
+            Self::Tcp => "2",
+            Self::Http => "1",
         }
     }
 

@@ -142,7 +142,9 @@ impl Pacer {
         let under_way = (0..self.requesters.len()).filter(|index| !self.idle.contains(index));
         let since: Vec<Instant> =
             under_way.map(|index| self.requesters[index].since).chain(self.waiting.iter().copied()).collect();
-        since.iter().for_each(|&due| meter.record_due(due, due.elapsed()));
+        for &due in &since {
+            meter.record_due(due, due.elapsed());
+        }
         since.len()
     }
 }

@@ -41,13 +41,12 @@ impl Http {
             }
         }
         match &mut self.version {
-            Version::Unknown => {}
             Version::Http1 if http1::is_request(&self.input) => {
                 self.input.clear();
                 self.output.extend_from_slice(&self.answer);
                 return false;
             }
-            Version::Http1 => {}
+            Version::Unknown | Version::Http1 => {}
             Version::Http2 { window, waiting } => {
                 let mut rest = self.input.as_slice();
                 while let Some(frame) = http2::Frame::take(&mut rest) {
