@@ -9,7 +9,7 @@ use crate::results::Results;
 use crate::stats::{Series, Spread, added_ratio, ratio};
 use crate::suite::Suite;
 
-/// A ratio and what it should be.
+/// A ratio, or a quantity in its unit, and what it should be.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Bar {
     pub(crate) what: String,
