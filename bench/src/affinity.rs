@@ -9,6 +9,9 @@ use nix::unistd::Pid;
 
 use crate::case::Pinning;
 
+/// How many processors a proxy has that is kept from client and server.
+pub(crate) const PROXIES: usize = 1;
+
 /// The processors that this process may use, in order.
 pub(crate) fn available() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0)).context("sched_getaffinity")?;
@@ -34,13 +37,14 @@ pub(crate) fn allow(pid: u32, cpus: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// The processor of the client, and that of server and proxy; None is any.
-pub(crate) fn places(pinning: Pinning, available: &[usize]) -> Option<[Option<usize>; 2]> {
-    match (pinning, available) {
-        (Pinning::Free, _) => Some([None, None]),
-        (Pinning::One, [first, ..]) => Some([Some(*first); 2]),
-        (Pinning::Apart, [first, second, ..]) => Some([Some(*second), Some(*first)]),
-        _ => None,
+/// The processors of client, server and proxy; None is any.
+pub(crate) fn places(pinning: Pinning, available: &[usize]) -> Option<[Option<usize>; 3]> {
+    let (first, second) = (available.first().copied(), available.get(1).copied());
+    match pinning {
+        Pinning::Free => Some([None; 3]),
+        Pinning::One => first.map(|_| [first; 3]),
+        Pinning::Apart => second.map(|_| [second, first, first]),
+        Pinning::ProxyApart => second.map(|_| [second, second, first]),
     }
 }
 
@@ -57,8 +61,9 @@ mod tests {
     #[test]
     fn one_processor_cannot_keep_the_client_apart() {
         assert_eq!(places(Pinning::Apart, &[3]), None);
-        assert_eq!(places(Pinning::Apart, &[3, 5]), Some([Some(5), Some(3)]));
-        assert_eq!(places(Pinning::One, &[3]), Some([Some(3), Some(3)]));
+        assert_eq!(places(Pinning::Apart, &[3, 5]), Some([Some(5), Some(3), Some(3)]));
+        assert_eq!(places(Pinning::ProxyApart, &[3, 5]), Some([Some(5), Some(5), Some(3)]));
+        assert_eq!(places(Pinning::One, &[3]), Some([Some(3); 3]));
     }
 
     #[test]

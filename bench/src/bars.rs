@@ -7,8 +7,9 @@ use crate::metric::Metric;
 use crate::mode::Mode;
 use crate::results::Results;
 use crate::stats::{Series, Spread, added_ratio, ratio};
+use crate::suite::Suite;
 
-/// A ratio and what it should be.
+/// A ratio, or a quantity in its unit, and what it should be.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Bar {
     pub(crate) what: String,
@@ -33,8 +34,15 @@ impl Bar {
     }
 }
 
-/// All bars.
+/// All bars of the run's suite.
 pub(crate) fn bars(results: &Results) -> Vec<Bar> {
+    match results.suite {
+        Suite::Tcp => tcp(results),
+        Suite::Http => http(results),
+    }
+}
+
+fn tcp(results: &Results) -> Vec<Bar> {
     use Bound::{AtLeast, AtMost};
     use Mode::{Ebpf, EbpfFull as Full, EnvoyIptables as Envoy, Iptables};
     use Pinning::{Apart, Free, One};
@@ -79,6 +87,34 @@ pub(crate) fn bars(results: &Results) -> Vec<Bar> {
     for (what, metric) in [("idle", Metric::ResidentIdle), ("with 1000 connections", Metric::Resident)] {
         let series = results.ratio(Case::hold(), metric, Full, Envoy);
         bar(format!("resident memory {what}, {Full} to {Envoy}"), AtMost(0.15), series);
+    }
+    bars
+}
+
+fn http(results: &Results) -> Vec<Bar> {
+    use Bound::{AtLeast, AtMost};
+    use Metric::{P50, P99, ProxyCpuPerMillion, Rate, Resident, ResidentIdle};
+    use Mode::EnvoyIptables as Envoy;
+
+    let (http1, paced, http2, hold) = (Case::http1(), Case::paced(), Case::http2(), Case::hold_http());
+    let mut bars = Vec::new();
+    for mode in [Mode::Ebpf, Mode::EbpfFull] {
+        let mut bar = |what: String, bound, series: Series| {
+            bars.push(Bar { what, bound, seen: Spread::of(&series) });
+        };
+        let ratio = |case, metric| results.ratio(case, metric, mode, Envoy);
+        let added = |metric| results.added(paced, metric, mode, Envoy);
+        bar(format!("{http1}: rate, {mode} to {Envoy}"), AtLeast(1.7), ratio(http1, Rate));
+        let cpu = ratio(http1, ProxyCpuPerMillion);
+        bar(format!("{http1}: CPU of the proxy for a request, {mode} to {Envoy}"), AtMost(0.6), cpu);
+        bar(format!("{paced}: added p50, {mode} to {Envoy}"), AtMost(0.6), added(P50));
+        bar(format!("{paced}: added p99, {mode} to {Envoy}"), AtMost(0.8), added(P99));
+        bar(format!("{http2}: rate, {mode} to {Envoy}"), AtLeast(1.2), ratio(http2, Rate));
+        let resident = ratio(hold, Resident);
+        bar(format!("{hold}: resident memory, {mode} to {Envoy}"), AtMost(0.25), resident);
+        let idle = results.of(hold).map(|measured| measured.series(mode, ResidentIdle)).unwrap_or_default();
+        let idle = idle.into_iter().map(|bytes| Some(ResidentIdle.in_unit(bytes?))).collect();
+        bar(format!("resident memory idle in MB, {mode}"), AtMost(12.0), idle);
     }
     bars
 }

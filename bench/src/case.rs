@@ -24,6 +24,14 @@ pub(crate) enum Load {
     Connect { workers: usize },
     /// One connection, as much as it takes.
     Bulk { direction: Direction },
+    /// As [`Self::Hold`], after a request of HTTP/1.1 on each.
+    HoldHttp { connections: usize },
+    /// Requests of HTTP/1.1 on connections that stay, each as soon as the last was answered.
+    Http1 { connections: usize },
+    /// The same, each when it is due: at half of the rate that Envoy has in [`Self::Http1`].
+    Paced { connections: usize },
+    /// So many requests at a time on one connection of HTTP/2.
+    Http2 { streams: usize },
 }
 
 /// Where bulk data goes.
@@ -46,6 +54,8 @@ pub(crate) enum Pinning {
     One,
     /// The client on one, server and proxy on another.
     Apart,
+    /// The proxy on one, client and server on another.
+    ProxyApart,
 }
 
 /// How long a run measures, and what.
@@ -66,6 +76,10 @@ pub(crate) const LARGE: usize = 16 << 10;
 
 const HOLD: Load = Load::Hold { connections: 1000 };
 const CONNECT: Load = Load::Connect { workers: 8 };
+const HTTP1: Load = Load::Http1 { connections: 64 };
+const PACED: Load = Load::Paced { connections: 64 };
+const HTTP2: Load = Load::Http2 { streams: 100 };
+const HOLD_HTTP: Load = Load::HoldHttp { connections: 1000 };
 
 // === impl Plan ===
 
@@ -109,9 +123,19 @@ impl Plan {
         Self { cases, rounds: 3, warmup: Duration::from_millis(150), length: Duration::from_millis(300) }
     }
 
-    /// Keeps the cases whose identifier contains one of `wanted`.
+    /// The proxy as one that forwards requests.
+    pub(crate) fn http(quick: bool) -> Self {
+        let cases = vec![Case::hold_http(), Case::http1(), Case::paced(), Case::http2()];
+        let (rounds, warmup, length) = if quick { (3, 300, 1000) } else { (5, 500, 2000) };
+        let [warmup, length] = [warmup, length].map(Duration::from_millis);
+        Self { cases, rounds, warmup, length }
+    }
+
+    /// Keeps the cases whose identifier contains one of `wanted`, and what they need the results of.
     pub(crate) fn only(&mut self, wanted: &[String]) {
-        self.cases.retain(|case| wanted.iter().any(|part| case.id().contains(part.as_str())));
+        let is_wanted = |case: &Case| wanted.iter().any(|part| case.id().contains(part.as_str()));
+        let paced = self.cases.contains(&Case::paced()) && is_wanted(&Case::paced());
+        self.cases.retain(|case| is_wanted(case) || paced && *case == Case::http1());
     }
 }
 
@@ -138,6 +162,22 @@ impl Case {
         Self::new(Load::Bulk { direction }, pinning)
     }
 
+    pub(crate) fn hold_http() -> Self {
+        Self::new(HOLD_HTTP, Pinning::ProxyApart)
+    }
+
+    pub(crate) fn http1() -> Self {
+        Self::new(HTTP1, Pinning::ProxyApart)
+    }
+
+    pub(crate) fn paced() -> Self {
+        Self::new(PACED, Pinning::ProxyApart)
+    }
+
+    pub(crate) fn http2() -> Self {
+        Self::new(HTTP2, Pinning::ProxyApart)
+    }
+
     /// A short name without spaces, for files and the command line.
     pub(crate) fn id(&self) -> String {
         let load = match self.load {
@@ -146,11 +186,16 @@ impl Case {
             Load::Connect { .. } => "connect".to_owned(),
             Load::Bulk { direction: Direction::Up } => "bulk-up".to_owned(),
             Load::Bulk { direction: Direction::Down } => "bulk-down".to_owned(),
+            Load::HoldHttp { connections } => format!("http-hold-{connections}"),
+            Load::Http1 { connections } => format!("http1-{connections}"),
+            Load::Paced { connections } => format!("http1-paced-{connections}"),
+            Load::Http2 { streams } => format!("http2-{streams}"),
         };
         let pinning = match self.pinning {
             Pinning::Free => "free",
             Pinning::One => "one",
             Pinning::Apart => "apart",
+            Pinning::ProxyApart => "proxy",
         };
         format!("{load}-{pinning}")
     }
@@ -176,6 +221,12 @@ impl Display for Load {
             Self::Connect { workers } => write!(f, "new connections, {}", Count(*workers, "worker")),
             Self::Bulk { direction: Direction::Up } => f.write_str("bulk from client to server"),
             Self::Bulk { direction: Direction::Down } => f.write_str("bulk from server to client"),
+            Self::HoldHttp { connections } => write!(f, "HTTP/1.1, {connections} idle connections"),
+            Self::Http1 { connections } => write!(f, "HTTP/1.1, {}", Count(*connections, "connection")),
+            Self::Paced { connections } => {
+                write!(f, "HTTP/1.1 at half of Envoy's rate, {}", Count(*connections, "connection"))
+            }
+            Self::Http2 { streams } => write!(f, "HTTP/2, {}", Count(*streams, "stream")),
         }
     }
 }
@@ -186,6 +237,7 @@ impl Display for Pinning {
             Self::Free => "free",
             Self::One => "one core",
             Self::Apart => "client apart",
+            Self::ProxyApart => "proxy apart",
         })
     }
 }
@@ -218,6 +270,13 @@ mod tests {
         plan.only(&["bulk-up".into(), "ping-64x1-one".into()]);
         let ids: Vec<String> = plan.cases.iter().map(Case::id).collect();
         assert_eq!(ids, ["ping-64x1-one", "bulk-up-free", "bulk-up-one", "bulk-up-apart"]);
+    }
+
+    #[test]
+    fn a_rate_is_measured_for_who_needs_it() {
+        let mut plan = Plan::http(true);
+        plan.only(&["paced".into()]);
+        assert_eq!(plan.cases, [Case::http1(), Case::paced()]);
     }
 
     #[test]

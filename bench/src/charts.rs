@@ -18,7 +18,7 @@ struct Chart<'a> {
     shows: fn(&Case) -> bool,
 }
 
-const CHARTS: [Chart<'_>; 4] = [
+const CHARTS: [Chart<'_>; 6] = [
     Chart {
         file: "latency.svg",
         title: "Ping-pong on one connection: p50 in µs, less is better",
@@ -42,6 +42,18 @@ const CHARTS: [Chart<'_>; 4] = [
         title: "New connections with one exchange each: per second",
         metric: Metric::Rate,
         shows: |case| matches!(case.load, Load::Connect { .. }),
+    },
+    Chart {
+        file: "http-rate.svg",
+        title: "Small requests, the proxy on one core: per second",
+        metric: Metric::Rate,
+        shows: |case| matches!(case.load, Load::Http1 { .. } | Load::Http2 { .. }),
+    },
+    Chart {
+        file: "http-latency.svg",
+        title: "Small requests at a fixed rate, the proxy on one core: p99 in µs, less is better",
+        metric: Metric::P99,
+        shows: |case| matches!(case.load, Load::Paced { .. }),
     },
 ];
 

@@ -13,6 +13,17 @@ pub(crate) struct Cpu {
     pub(crate) machine: f64,
     /// That some processes took.
     pub(crate) processes: f64,
+    /// That the proxy took, if there is one.
+    pub(crate) proxy: Option<f64>,
+}
+
+/// The processes that count.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Watched {
+    /// All of them.
+    pub(crate) pids: Vec<u32>,
+    /// The one among them that is the proxy.
+    pub(crate) proxy: Option<u32>,
 }
 
 /// The counters at a moment.
@@ -24,30 +35,43 @@ pub(crate) struct Reading {
     idle: f64,
     /// Seconds of the processes.
     used: f64,
+    /// Seconds of the proxy.
+    proxy: Option<f64>,
 }
 
 impl Reading {
-    /// The counters now; `pids` are the processes that count.
+    /// The counters now.
     #[allow(clippy::cast_precision_loss, reason = "clock ticks of some years")]
-    pub(crate) fn now(pids: &[u32]) -> Result<Self> {
+    pub(crate) fn now(watched: &Watched) -> Result<Self> {
         let ticks = sysconf(SysconfVar::CLK_TCK)?.context("no CLK_TCK")? as f64;
         let (processors, idle) =
             idle(&fs::read_to_string("/proc/stat")?).context("/proc/stat has another format")?;
         let at = Instant::now();
         let mut sum = 0;
-        for pid in pids {
+        for pid in &watched.pids {
             let path = format!("/proc/{pid}/stat");
             let line = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
             sum += used(&line).with_context(|| format!("{path} has another format"))?;
         }
-        Ok(Self { at, processors: processors as f64, idle: idle as f64 / ticks, used: sum as f64 / ticks })
+        let proxy = watched.proxy.map(scheduled).transpose()?;
+        Ok(Self {
+            at,
+            processors: processors as f64,
+            idle: idle as f64 / ticks,
+            used: sum as f64 / ticks,
+            proxy,
+        })
     }
 
     /// What was used since `earlier`. The kernel samples what a processor is busy with, but knows exactly how long it
     /// was idle: busy is the rest.
     pub(crate) fn since(&self, earlier: &Self) -> Cpu {
         let time = (self.at - earlier.at).as_secs_f64() * self.processors;
-        Cpu { machine: (time - (self.idle - earlier.idle)).max(0.0), processes: self.used - earlier.used }
+        Cpu {
+            machine: (time - (self.idle - earlier.idle)).max(0.0),
+            processes: self.used - earlier.used,
+            proxy: self.proxy.zip(earlier.proxy).map(|(now, then)| now - then),
+        }
     }
 }
 
@@ -75,6 +99,19 @@ fn used(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
+/// Seconds for which the threads of a process had a processor, to the nanosecond (Documentation/scheduler/sched-stats.rst).
+#[allow(clippy::cast_precision_loss, reason = "nanoseconds of some days")]
+fn scheduled(pid: u32) -> Result<f64> {
+    let mut sum = 0_u64;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("a proxy has ended")? {
+        // A thread may end at any time.
+        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+        let nanoseconds = text.split(' ').next().and_then(|field| field.parse::<u64>().ok());
+        sum += nanoseconds.context("schedstat has another format")?;
+    }
+    Ok(sum as f64 / 1e9)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -90,9 +127,10 @@ mod tests {
     #[test]
     fn busy_is_what_was_not_idle() {
         let at = Instant::now();
-        let earlier = Reading { at, processors: 2.0, idle: 10.0, used: 1.0 };
-        let later = Reading { at: at + Duration::from_secs(4), idle: 15.0, used: 2.0, ..earlier };
-        assert_eq!(later.since(&earlier), Cpu { machine: 3.0, processes: 1.0 });
+        let earlier = Reading { at, processors: 2.0, idle: 10.0, used: 1.0, proxy: Some(1.0) };
+        let later =
+            Reading { at: at + Duration::from_secs(4), idle: 15.0, used: 2.0, proxy: Some(1.5), ..earlier };
+        assert_eq!(later.since(&earlier), Cpu { machine: 3.0, processes: 1.0, proxy: Some(0.5) });
     }
 
     #[test]
@@ -102,8 +140,11 @@ mod tests {
 
     #[test]
     fn this_process_takes_time() {
-        let now = || Reading::now(&[std::process::id()]).unwrap();
-        let before = now();
-        while now().since(&before).processes < 0.02 {}
+        let this = std::process::id();
+        let watched = Watched { pids: vec![this], proxy: Some(this) };
+        let before = Reading::now(&watched).unwrap();
+        let now = || Reading::now(&watched).unwrap().since(&before);
+        while now().processes < 0.02 {}
+        assert!(now().proxy.unwrap() > 0.005);
     }
 }

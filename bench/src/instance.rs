@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::memory::Memory;
 use crate::mode::Mode;
+use crate::suite::Suite;
 
 /// Where Envoy's administration page is, which is not captured.
 const ENVOY_ADMIN: u16 = 15000;
@@ -44,6 +45,8 @@ struct Peer {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Served {
     pub(crate) connections: f64,
+    /// Requests on them, where it knows requests.
+    pub(crate) requests: f64,
     /// The program's payload, both ways.
     pub(crate) bytes: f64,
     /// The part of it that went past TCP.
@@ -52,7 +55,7 @@ pub(crate) struct Served {
 
 impl Instance {
     /// Makes it.
-    pub(crate) fn start(mode: Mode) -> Result<Self> {
+    pub(crate) fn start(mode: Mode, suite: Suite) -> Result<Self> {
         let netns = Netns::new(mode.id());
         // A new connection a few thousand times a second: all ports, and no wait before one is used again.
         netns.sysctl("net/ipv4/ip_local_port_range", "1024 65535");
@@ -61,8 +64,8 @@ impl Instance {
             Mode::Direct => Proxy::None,
             Mode::Iptables => sidecar(&netns, mode, Interception::Iptables),
             Mode::Ebpf | Mode::EbpfToProxy | Mode::EbpfFull => sidecar(&netns, mode, Interception::Ebpf),
-            Mode::EnvoyIptables => envoy(&netns, mode, Interception::Iptables)?,
-            Mode::EnvoyEbpf => envoy(&netns, mode, Interception::Ebpf)?,
+            Mode::EnvoyIptables => envoy(&netns, mode, suite, Interception::Iptables)?,
+            Mode::EnvoyEbpf => envoy(&netns, mode, suite, Interception::Ebpf)?,
         };
         let mut instance = Self { mode, idle: Memory::default(), proxy, netns };
         instance.idle = instance.memory()?;
@@ -108,9 +111,10 @@ impl Instance {
                 Ok(Some(Served::of_sidecar(&metrics)))
             }
             Proxy::Envoy(_) => {
-                let url = format!("http://127.0.0.1:{ENVOY_ADMIN}/stats?format=json&filter=^tcp.outbound");
+                let url =
+                    format!("http://127.0.0.1:{ENVOY_ADMIN}/stats?format=json&filter=^(tcp|http).outbound");
                 let mut curl = self.netns.place().command("curl");
-                let stats = Finished::of(curl.args(["-sS", "--fail", "--max-time", "10", &url])).success();
+                let stats = Finished::of(curl.args(["-gsS", "--fail", "--max-time", "10", &url])).success();
                 Ok(Some(Served::of_envoy(&stats).context("Envoy's counters")?))
             }
         }
@@ -131,12 +135,18 @@ fn sidecar(netns: &Netns, mode: Mode, interception: Interception) -> Proxy {
 }
 
 /// Envoy as it runs in a mesh: behind what an init container armed, as a user of its own.
-fn envoy(netns: &Netns, mode: Mode, interception: Interception) -> Result<Proxy> {
+fn envoy(netns: &Netns, mode: Mode, suite: Suite, interception: Interception) -> Result<Proxy> {
     let init = Init::arm(netns, &config(mode, interception), &[]);
-    let (directory, binary, file) = files_for_everyone()?;
+    let (directory, binary, file) = files_for_everyone(suite)?;
     let mut command = init.beside().as_uid(Init::PROXY).command(binary);
-    // As many threads as Istio gives it.
-    command.args(["--concurrency", "2", "--log-level", "warn", "--disable-hot-restart", "--config-path"]);
+    command.args([
+        "--concurrency",
+        suite.envoy_threads(),
+        "--log-level",
+        "warn",
+        "--disable-hot-restart",
+        "--config-path",
+    ]);
     let mut program = Program::start(command.arg(file));
     eventually(DEADLINE, "Envoy to listen", || {
         assert!(!program.has_ended(), "Envoy ended: {}", program.stderr());
@@ -148,12 +158,12 @@ fn envoy(netns: &Netns, mode: Mode, interception: Interception) -> Result<Proxy>
 }
 
 /// Envoy and its configuration where any user can read them.
-fn files_for_everyone() -> Result<(TempDir, PathBuf, PathBuf)> {
+fn files_for_everyone(suite: Suite) -> Result<(TempDir, PathBuf, PathBuf)> {
     let directory = tempfile::tempdir()?;
     let [binary, config] = ["envoy", "envoy.yaml"].map(|name| directory.path().join(name));
     let original = Envoy::find().map_err(anyhow::Error::msg)?;
     std::fs::copy(&original, &binary).with_context(|| format!("copy {}", original.display()))?;
-    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/envoy.yaml"), &config)?;
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(suite.envoy()), &config)?;
     for path in [directory.path(), &binary, &config] {
         std::fs::set_permissions(path, Permissions::from_mode(0o755))?;
     }
@@ -175,6 +185,7 @@ impl Served {
         };
         Self {
             connections: sum("sidecar_tcp_connections_opened_total", ""),
+            requests: sum("sidecar_requests_total", ""),
             bytes: bytes(""),
             bypassed: bytes("path=\"bypass\""),
         }
@@ -184,11 +195,21 @@ impl Served {
     fn of_envoy(stats: &str) -> Option<Self> {
         let stats: Value = serde_json::from_str(stats).ok()?;
         let value = |name: &str| -> Option<f64> {
-            stats["stats"].as_array()?.iter().find(|one| one["name"] == name)?["value"].as_f64()
+            let is_it = |one: &&Value| {
+                let layers = ["tcp.outbound.", "http.outbound."];
+                layers
+                    .iter()
+                    .any(|layer| one["name"].as_str().and_then(|it| it.strip_prefix(layer)) == Some(name))
+            };
+            stats["stats"].as_array()?.iter().find(is_it)?["value"].as_f64()
         };
-        let bytes = value("tcp.outbound.downstream_cx_rx_bytes_total")?
-            + value("tcp.outbound.downstream_cx_tx_bytes_total")?;
-        Some(Self { connections: value("tcp.outbound.downstream_cx_total")?, bytes, bypassed: 0.0 })
+        let bytes = value("downstream_cx_rx_bytes_total")? + value("downstream_cx_tx_bytes_total")?;
+        Some(Self {
+            connections: value("downstream_cx_total")?,
+            requests: value("downstream_rq_total").unwrap_or_default(),
+            bytes,
+            bypassed: 0.0,
+        })
     }
 }
 

@@ -6,6 +6,8 @@ mod case;
 mod charts;
 mod client;
 mod cpu;
+mod http1;
+mod http2;
 mod instance;
 mod machine;
 mod measure;
@@ -17,6 +19,7 @@ mod results;
 mod run;
 mod server;
 mod stats;
+mod suite;
 mod window;
 
 use std::process::ExitCode;

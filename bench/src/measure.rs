@@ -20,13 +20,15 @@ pub(crate) struct Bench {
     pub(crate) processors: Vec<usize>,
     pub(crate) warmup: Duration,
     pub(crate) length: Duration,
+    /// Requests a second of [`Load::Paced`], once they are known.
+    pub(crate) rate: Option<f64>,
 }
 
 impl Bench {
     /// Measures. An error that is an [`Untouched`] ends the run: all that this mode yields would be another's.
     pub(crate) fn measure(&self, case: Case, instance: &mut Instance) -> Result<Sample> {
         let places = affinity::places(case.pinning, &self.processors);
-        let [client_cpu, proxy_cpu] = places.context("this machine has too few processors")?;
+        let [client_cpu, server_cpu, proxy_cpu] = places.context("this machine has too few processors")?;
         if let Some(pid) = instance.pid() {
             match proxy_cpu {
                 Some(cpu) => affinity::allow(pid, &[cpu])?,
@@ -34,17 +36,20 @@ impl Bench {
             }
         }
         let before = instance.served()?;
-        let mut server = self.serve(case, instance, proxy_cpu);
+        let mut server = self.serve(case, instance, server_cpu);
         let port: u16 = server.wait_for_output("\n").trim().parse().context("the server's port")?;
         let mut args = vec!["client".to_owned(), format!("--port={port}")];
         args.extend(client_cpu.map(|cpu| format!("--cpu={cpu}")));
         args.extend(
             [instance.pid(), Some(server.pid().as_raw().unsigned_abs())].into_iter().flatten().map(watch),
         );
+        args.extend(instance.pid().map(|pid| format!("--proxy={pid}")));
         args.extend(self.lengths());
-        args.extend(load(case.load));
+        args.extend(self.load_arguments(case.load)?);
         let mut sample = match case.load {
-            Load::Hold { connections } => self.hold(instance, &args, connections)?,
+            Load::Hold { connections } | Load::HoldHttp { connections } => {
+                self.hold(instance, &args, connections)?
+            }
             _ => self.load(instance, &args)?,
         };
         let after = instance.served()?;
@@ -66,6 +71,9 @@ impl Bench {
             Load::Connect { .. } | Load::Hold { .. } => command.args(["echo", &format!("--size={SMALL}")]),
             Load::Bulk { direction: Direction::Up } => command.arg("sink").args(self.lengths()),
             Load::Bulk { direction: Direction::Down } => command.arg("source"),
+            Load::HoldHttp { .. } | Load::Http1 { .. } | Load::Paced { .. } | Load::Http2 { .. } => {
+                command.arg("http")
+            }
         };
         Program::start(&mut command)
     }
@@ -101,6 +109,27 @@ impl Bench {
         Ok(sample)
     }
 
+    /// The client's last arguments.
+    fn load_arguments(&self, load: Load) -> Result<Vec<String>> {
+        let connections = |connections: usize| format!("--connections={connections}");
+        Ok(match load {
+            Load::Hold { connections: count } => vec!["hold".into(), connections(count)],
+            Load::HoldHttp { connections: count } => vec!["hold".into(), connections(count), "--http".into()],
+            Load::PingPong { size, connections: count } => {
+                vec!["ping".into(), format!("--size={size}"), connections(count)]
+            }
+            Load::Connect { workers } => vec!["connect".into(), format!("--workers={workers}")],
+            Load::Bulk { direction: Direction::Up } => vec!["up".into()],
+            Load::Bulk { direction: Direction::Down } => vec!["down".into()],
+            Load::Http1 { connections: count } => vec!["http1".into(), connections(count)],
+            Load::Paced { connections: count } => {
+                let rate = self.rate.context("no proxy's rate is known that this could be half of")?;
+                vec!["http1".into(), connections(count), format!("--rate={rate}")]
+            }
+            Load::Http2 { streams } => vec!["http2".into(), format!("--streams={streams}")],
+        })
+    }
+
     fn lengths(&self) -> [String; 2] {
         [
             format!("--warmup-ms={}", self.warmup.as_millis()),
@@ -121,37 +150,33 @@ impl std::fmt::Display for Untouched {
 
 impl std::error::Error for Untouched {}
 
-/// The proxy must have had every connection of the case.
+/// The proxy must have had every connection of the case, and every request.
 fn check(case: Case, sample: &Sample, before: Served, after: Served, length: Duration) -> Result<()> {
+    let failures = sample.get(&Metric::Failures).copied().unwrap_or_default();
+    let messages = sample.get(&Metric::Rate).copied().unwrap_or(1.0) * length.as_secs_f64() - failures;
     #[allow(clippy::cast_precision_loss, reason = "thousands of connections")]
-    let expected = match case.load {
-        Load::Hold { connections } | Load::PingPong { connections, .. } => connections as f64,
-        Load::Connect { .. } => sample.get(&Metric::Rate).copied().unwrap_or(1.0) * length.as_secs_f64(),
-        Load::Bulk { .. } => 1.0,
+    let (connections, requests) = match case.load {
+        Load::Hold { connections } | Load::PingPong { connections, .. } => (connections as f64, 0.0),
+        Load::Connect { .. } => (messages, 0.0),
+        Load::Bulk { .. } => (1.0, 0.0),
+        Load::HoldHttp { connections } => (connections as f64, connections as f64),
+        Load::Http1 { connections } | Load::Paced { connections } => (connections as f64, messages),
+        Load::Http2 { .. } => (1.0, messages),
     };
-    let seen = after.connections - before.connections;
-    ensure!(
-        seen >= expected.floor(),
-        Untouched(format!("the proxy had {seen} connections of {expected:.0}: traffic is not intercepted"))
-    );
+    for (what, expected, seen) in [
+        ("connections", connections, after.connections - before.connections),
+        ("requests", requests, after.requests - before.requests),
+    ] {
+        ensure!(
+            seen >= expected.floor(),
+            Untouched(format!("the proxy had {seen} {what} of {expected:.0}: traffic is not intercepted"))
+        );
+    }
     Ok(())
 }
 
 fn watch(pid: u32) -> String {
     format!("--watch={pid}")
-}
-
-/// The client's last arguments.
-fn load(load: Load) -> Vec<String> {
-    match load {
-        Load::Hold { connections } => vec!["hold".into(), format!("--connections={connections}")],
-        Load::PingPong { size, connections } => {
-            vec!["ping".into(), format!("--size={size}"), format!("--connections={connections}")]
-        }
-        Load::Connect { workers } => vec!["connect".into(), format!("--workers={workers}")],
-        Load::Bulk { direction: Direction::Up } => vec!["up".into()],
-        Load::Bulk { direction: Direction::Down } => vec!["down".into()],
-    }
 }
 
 #[cfg(test)]
@@ -166,5 +191,15 @@ mod tests {
         let check = |seen| check(case, &Sample::new(), served(3.0), served(seen), Duration::from_secs(1));
         assert!(check(19.0).is_ok());
         assert!(check(18.0).unwrap_err().is::<Untouched>());
+    }
+
+    #[test]
+    fn a_proxy_that_saw_only_bytes_ends_the_run() {
+        let sample = Sample::from([(Metric::Rate, 500.0)]);
+        let served = |requests| Served { connections: 1.0, requests, ..Served::default() };
+        let second = Duration::from_secs(1);
+        let check = |requests| check(Case::http2(), &sample, Served::default(), served(requests), second);
+        assert!(check(500.0).is_ok());
+        assert!(check(0.0).unwrap_err().to_string().contains("0 requests of 500"));
     }
 }

@@ -25,6 +25,10 @@ pub(crate) enum Metric {
     MachineCpuPerMillion,
     /// Seconds of client, server and proxy, for a million messages or connections.
     ProcessCpuPerMillion,
+    /// Seconds of the proxy alone, for a million messages.
+    ProxyCpuPerMillion,
+    /// Messages in a second that were due.
+    Offered,
     /// Seconds in which some processor of the machine was busy, for 10^9 bytes.
     MachineCpuPerGigabyte,
     /// Seconds of client, server and proxy, for 10^9 bytes.
@@ -60,6 +64,8 @@ impl Metric {
             Self::Throughput => "GB/s",
             Self::MachineCpuPerMillion => "CPU s per million",
             Self::MachineCpuPerGigabyte => "CPU s per GB",
+            Self::ProxyCpuPerMillion => "of it in the proxy",
+            Self::Offered => "offered per second",
             Self::ProcessCpuPerMillion | Self::ProcessCpuPerGigabyte => "of it in processes",
             Self::ResidentIdle => "idle MB",
             Self::Resident => "resident MB",

@@ -72,15 +72,41 @@ fn verdict(bar: &Bar) -> &'static str {
 /// What is shown of a case.
 fn columns(load: Load) -> &'static [Metric] {
     use Metric::{
-        BypassShare, Failures, KernelMaps, MachineCpuPerGigabyte, MachineCpuPerMillion, P50, P90, P99, P999,
-        ProcessCpuPerGigabyte, ProcessCpuPerMillion, Rate, Resident, ResidentIdle, ResidentPerConnection,
-        Throughput,
+        BypassShare, Failures, KernelMaps, MachineCpuPerGigabyte, MachineCpuPerMillion, Offered, P50, P90,
+        P99, P999, ProcessCpuPerGigabyte, ProcessCpuPerMillion, ProxyCpuPerMillion, Rate, Resident,
+        ResidentIdle, ResidentPerConnection, Throughput,
     };
     match load {
-        Load::Hold { .. } => &[ResidentIdle, Resident, ResidentPerConnection, KernelMaps],
+        Load::Hold { .. } | Load::HoldHttp { .. } => {
+            &[ResidentIdle, Resident, ResidentPerConnection, KernelMaps]
+        }
         Load::PingPong { .. } | Load::Connect { .. } => {
             &[P50, P90, P99, P999, Rate, MachineCpuPerMillion, ProcessCpuPerMillion, Failures, BypassShare]
         }
+        Load::Http1 { .. } | Load::Http2 { .. } => &[
+            P50,
+            P90,
+            P99,
+            P999,
+            Rate,
+            MachineCpuPerMillion,
+            ProcessCpuPerMillion,
+            ProxyCpuPerMillion,
+            Failures,
+            BypassShare,
+        ],
+        Load::Paced { .. } => &[
+            Offered,
+            P50,
+            P90,
+            P99,
+            P999,
+            MachineCpuPerMillion,
+            ProcessCpuPerMillion,
+            ProxyCpuPerMillion,
+            Failures,
+            BypassShare,
+        ],
         Load::Bulk { .. } => &[Throughput, MachineCpuPerGigabyte, ProcessCpuPerGigabyte, BypassShare],
     }
 }
@@ -96,14 +122,17 @@ fn table(measured: &Measured, modes: &[Mode]) -> String {
         .collect();
     let mut text = format!("\n### {}\n\n| |", measured.case);
     let heads: Vec<&str> = columns.iter().map(|column| column.title()).collect();
-    let ratios = ["direct", "iptables"].map(|base| format!("{}, to {base}", metric.title()));
+    // Each suite has one that others are measured by.
+    let base = if modes.contains(&Mode::Iptables) { Mode::Iptables } else { Mode::EnvoyIptables };
+    let bases = [Mode::Direct, base];
+    let ratios = bases.map(|base| format!("{}, to {base}", metric.title()));
     line(&mut text, format_args!(" {} | {} |", heads.join(" | "), ratios.join(" | ")));
     line(&mut text, format_args!("|---|{}", "---|".repeat(columns.len() + 2)));
     for &mode in modes {
         let cells = columns.iter().map(|&column| {
             measured.spread(mode, column).map_or_else(|| "-".to_owned(), |spread| cell(column, spread))
         });
-        let ratios = [Mode::Direct, Mode::Iptables].map(|base| {
+        let ratios = bases.map(|base| {
             let ratios = ratio(&measured.series(mode, metric), &measured.series(base, metric));
             Spread::of(&ratios).map_or_else(|| "-".to_owned(), spread_of_ratio)
         });

@@ -9,6 +9,7 @@ use crate::machine::Machine;
 use crate::metric::{Metric, Sample};
 use crate::mode::Mode;
 use crate::stats::{Series, Spread};
+use crate::suite::Suite;
 
 /// The processors that other work may take before it is remarked.
 const QUIET: f64 = 0.2;
@@ -17,6 +18,7 @@ const QUIET: f64 = 0.2;
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Results {
+    pub(crate) suite: Suite,
     pub(crate) machine: Machine,
     pub(crate) modes: Vec<Mode>,
     pub(crate) rounds: usize,
@@ -49,19 +51,22 @@ impl Measured {
 impl Results {
     /// A remark for each mode with a bypass that carried nothing where it could: its figures are those without.
     pub(crate) fn without_bypass(&self) -> Vec<String> {
-        let pingpong =
-            || self.cases.iter().filter(|measured| matches!(measured.case.load, Load::PingPong { .. }));
+        let could = |load| match load {
+            Load::PingPong { .. } | Load::Http1 { .. } | Load::Paced { .. } | Load::Http2 { .. } => true,
+            Load::Hold { .. } | Load::HoldHttp { .. } | Load::Connect { .. } | Load::Bulk { .. } => false,
+        };
+        let cases = || self.cases.iter().filter(|measured| could(measured.case.load));
         let carried = |measured: &&Measured, mode| {
             measured.series(mode, Metric::BypassShare).iter().flatten().any(|&share| share > 0.0)
         };
-        let idle = |mode| pingpong().filter(|measured| !carried(measured, mode)).count();
+        let idle = |mode| cases().filter(|measured| !carried(measured, mode)).count();
         let modes = self.modes.iter().filter(|mode| mode.bypass() != "off" && idle(**mode) > 0);
         modes
             .map(|&mode| {
                 format!(
-                    "{mode}: the bypass carried nothing in {} of {} ping-pong cases",
+                    "{mode}: the bypass carried nothing in {} of {} cases of messages",
                     idle(mode),
-                    pingpong().count()
+                    cases().count()
                 )
             })
             .collect()
@@ -90,6 +95,7 @@ mod tests {
     fn results(samples: BTreeMap<Mode, Sample>) -> Results {
         let case = Case::ping_pong(SMALL, 1, Pinning::One);
         Results {
+            suite: Suite::Tcp,
             machine: Machine::new(2).unwrap(),
             modes: vec![Mode::Ebpf, Mode::EbpfToProxy, Mode::EbpfFull],
             rounds: 1,
@@ -106,7 +112,7 @@ mod tests {
         let results = results([(Mode::EbpfFull, sample(0.9)), (Mode::EbpfToProxy, sample(0.0))].into());
         assert_eq!(
             results.without_bypass(),
-            ["eBPF to-proxy: the bypass carried nothing in 1 of 1 ping-pong cases"]
+            ["eBPF to-proxy: the bypass carried nothing in 1 of 1 cases of messages"]
         );
     }
 

@@ -19,15 +19,19 @@ use crate::measure::{Bench, Untouched};
 use crate::metric::{Metric, Sample};
 use crate::mode::Mode;
 use crate::results::{Measured, Results};
+use crate::suite::Suite;
 use crate::{charts, report};
 
 /// What to run.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Fewer cases, three short rounds: what the bars are about, in two minutes.
+    /// What proxies do with what is captured.
+    #[arg(value_enum, default_value_t)]
+    suite: Suite,
+    /// Three short rounds of what the bars are about, in two minutes.
     #[arg(long)]
     quick: bool,
-    /// Also Envoy, behind nat rules and behind the kernel half.
+    /// Also Envoy.
     #[arg(long)]
     peers: bool,
     /// How often each case is measured in each mode.
@@ -60,10 +64,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
-    let mut plan = if args.quick { Plan::quick() } else { Plan::full() };
+    let mut plan = args.suite.plan(args.quick);
     if !args.only.is_empty() {
         plan.only(&args.only);
-        ensure!(!plan.cases.is_empty(), "no case is called so; {}", names(args.quick));
+        ensure!(!plan.cases.is_empty(), "no case is called so; {}", names(&args.suite.plan(args.quick)));
     }
     plan.rounds = args.rounds.map_or(plan.rounds, usize::from);
     let processors = affinity::available()?;
@@ -76,18 +80,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         fits
     });
-    let mut modes = Mode::OWN.to_vec();
-    if args.peers {
-        modes.extend(Mode::PEERS);
-    }
+    let modes = args.suite.modes(args.peers);
     let machine = Machine::new(processors.len())?;
     let mut instances = Vec::new();
+    let this = std::process::id();
+    affinity::allow(this, args.suite.start_on(&processors))?;
     for &mode in &modes {
         println!("starting {mode}");
-        instances.push(Instance::start(mode).with_context(|| mode.to_string())?);
+        instances.push(Instance::start(mode, args.suite).with_context(|| mode.to_string())?);
     }
-    let bench =
-        Bench { program: std::env::current_exe()?, processors, warmup: plan.warmup, length: plan.length };
+    affinity::allow(this, &processors)?;
+    let bench = Bench {
+        program: std::env::current_exe()?,
+        processors,
+        warmup: plan.warmup,
+        length: plan.length,
+        rate: None,
+    };
     let total = plan.cases.len() * plan.rounds * modes.len();
     let mut run = Run {
         bench,
@@ -101,6 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let cases = plan.cases.iter().map(|&case| run.case(case)).collect::<Result<_>>()?;
     let mut results = Results {
+        suite: args.suite,
         machine,
         modes,
         rounds: plan.rounds,
@@ -116,8 +126,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn write(results: &Results, directory: &PathBuf) -> Result<()> {
     fs::create_dir_all(directory)?;
-    fs::write(directory.join("results.json"), serde_json::to_string_pretty(results)?)?;
-    fs::write(directory.join("results.md"), report::markdown(results))?;
+    let file = results.suite.file();
+    fs::write(directory.join(format!("{file}.json")), serde_json::to_string_pretty(results)?)?;
+    fs::write(directory.join(format!("{file}.md")), report::markdown(results))?;
     charts::draw(results, directory)?;
     println!("\n{}", report::bars(results));
     results.remarks.iter().for_each(|remark| println!("- {remark}"));
@@ -126,17 +137,18 @@ fn write(results: &Results, directory: &PathBuf) -> Result<()> {
     Ok(())
 }
 
-fn names(quick: bool) -> String {
-    let plan = if quick { Plan::quick() } else { Plan::full() };
+fn names(plan: &Plan) -> String {
     format!("there are {}", plan.cases.iter().map(Case::id).collect::<Vec<_>>().join(", "))
 }
 
 /// The quantity by which a case is first judged.
 pub(crate) fn main_metric(load: Load) -> Metric {
     match load {
-        Load::Hold { .. } => Metric::Resident,
-        Load::PingPong { connections: 1, .. } => Metric::P50,
-        Load::PingPong { .. } | Load::Connect { .. } => Metric::Rate,
+        Load::Hold { .. } | Load::HoldHttp { .. } => Metric::Resident,
+        Load::PingPong { connections: 1, .. } | Load::Paced { .. } => Metric::P50,
+        Load::PingPong { .. } | Load::Connect { .. } | Load::Http1 { .. } | Load::Http2 { .. } => {
+            Metric::Rate
+        }
         Load::Bulk { .. } => Metric::Throughput,
     }
 }
@@ -174,7 +186,11 @@ impl Run {
             }
             rounds.push(samples);
         }
-        Ok(Measured { id: case.id(), case, rounds })
+        let measured = Measured { id: case.id(), case, rounds };
+        if matches!(case.load, Load::Http1 { .. }) {
+            self.bench.rate = pace(&measured);
+        }
+        Ok(measured)
     }
 
     fn tell(&self, case: Case, round: usize, mode: Mode, what: &str) {
@@ -187,6 +203,13 @@ impl Run {
             round + 1
         );
     }
+}
+
+/// Half of what Envoy made of the case; without it, half of what the slowest proxy made.
+fn pace(measured: &Measured) -> Option<f64> {
+    let rate = |mode| measured.spread(mode, Metric::Rate).map(|rate| rate.median);
+    let slowest = || [Mode::Ebpf, Mode::EbpfFull].into_iter().filter_map(rate).reduce(f64::min);
+    rate(Mode::EnvoyIptables).or_else(slowest).map(|rate| (rate / 2.0).round())
 }
 
 fn shown(case: Case, sample: &Sample) -> String {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 
-use crate::cpu::{Cpu, Reading};
+use crate::cpu::{Cpu, Reading, Watched};
 use crate::metric::{Metric, Sample};
 
 /// A warm-up lasts no longer than so many times its length, however little was done.
@@ -16,7 +16,7 @@ const LONGEST: u64 = 60_000_000_000;
 
 /// Measures one run of a load.
 pub(super) struct Meter {
-    pids: Vec<u32>,
+    watched: Watched,
     warmup: Duration,
     length: Duration,
     begun: Instant,
@@ -27,9 +27,9 @@ pub(super) struct Meter {
 
 impl Meter {
     #[allow(clippy::expect_used, reason = "the bounds are constants that fit")]
-    pub(super) fn new(pids: Vec<u32>, warmup: Duration, length: Duration) -> Self {
+    pub(super) fn new(watched: Watched, warmup: Duration, length: Duration) -> Self {
         let latencies = Histogram::new_with_bounds(1, LONGEST, 3).expect("bounds of a histogram");
-        Self { pids, warmup, length, begun: Instant::now(), start: None, cost: None, latencies }
+        Self { watched, warmup, length, begun: Instant::now(), start: None, cost: None, latencies }
     }
 
     /// Warm-up and measurement.
@@ -48,7 +48,7 @@ impl Meter {
         let Some((since, before)) = self.start else {
             let warmed = now - self.begun;
             if warmed >= self.warmup && (warm || warmed >= PATIENCE * self.warmup) {
-                self.start = Some((now, Reading::now(&self.pids)?));
+                self.start = Some((now, Reading::now(&self.watched)?));
             }
             return Ok(false);
         };
@@ -56,7 +56,7 @@ impl Meter {
             return Ok(false);
         }
         if self.cost.is_none() {
-            self.cost = Some((now - since, Reading::now(&self.pids)?.since(&before)));
+            self.cost = Some((now - since, Reading::now(&self.watched)?.since(&before)));
         }
         Ok(true)
     }
@@ -69,8 +69,20 @@ impl Meter {
     /// Something took so long.
     pub(super) fn record(&mut self, latency: Duration) {
         if self.is_measuring() {
-            self.latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST));
+            self.add(latency);
         }
+    }
+
+    /// Something that was due at this time was done after so long, be it after the end of the measurement: it counts when it was
+    /// due between warm-up and end.
+    pub(super) fn record_due(&mut self, due: Instant, latency: Duration) {
+        if self.start.as_ref().is_some_and(|(start, _)| due >= *start && due - *start < self.length) {
+            self.add(latency);
+        }
+    }
+
+    fn add(&mut self, latency: Duration) {
+        self.latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST));
     }
 
     /// Latencies, rate and cost of what was recorded.
@@ -79,6 +91,7 @@ impl Meter {
         let (elapsed, cpu) = self.cost.context("the measurement did not end")?;
         let count = self.latencies.len() as f64;
         ensure!(count > 0.0, "not one message came back during the measurement");
+        let proxy = cpu.proxy.map(|seconds| (Metric::ProxyCpuPerMillion, seconds / count * 1e6));
         let quantile = |q| self.latencies.value_at_quantile(q) as f64 / 1e3;
         Ok(Sample::from([
             (Metric::P50, quantile(0.5)),
@@ -90,7 +103,10 @@ impl Meter {
             (Metric::ProcessCpuPerMillion, cpu.processes / count * 1e6),
             (Metric::Others, others(cpu, elapsed)),
             (Metric::Failures, failures as f64),
-        ]))
+        ])
+        .into_iter()
+        .chain(proxy)
+        .collect())
     }
 
     /// Throughput, and its cost, when the receiver got so many bytes in such a time.
@@ -120,7 +136,7 @@ mod tests {
     use super::*;
 
     fn meter() -> Meter {
-        Meter::new(vec![], Duration::from_millis(10), Duration::from_millis(100))
+        Meter::new(Watched::default(), Duration::from_millis(10), Duration::from_millis(100))
     }
 
     #[test]
@@ -145,6 +161,18 @@ mod tests {
         );
         assert!(near(Metric::P999, 999.0) && near(Metric::Rate, 10_000.0), "{sample:?}");
         assert!(near(Metric::Failures, 2.0), "{sample:?}");
+    }
+
+    #[test]
+    fn what_is_late_counts_if_it_was_due_in_time() {
+        let mut meter = meter();
+        let at = |ms| meter.begun + Duration::from_millis(ms);
+        let [early, begin, end] = [9, 10, 110].map(at);
+        assert!(!meter.is_over(begin, true).unwrap() && meter.is_over(end, true).unwrap());
+        for due in [early, begin, end] {
+            meter.record_due(due, Duration::from_millis(500));
+        }
+        assert_eq!(meter.latencies.len(), 1);
     }
 
     #[test]

@@ -3,8 +3,12 @@
 mod bulk;
 mod connect;
 mod hold;
+mod http1;
+mod http2;
 mod meter;
+mod paced;
 mod ping;
+mod request;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -12,6 +16,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::affinity;
+use crate::cpu::Watched;
 use crate::metric::Sample;
 use meter::Meter;
 
@@ -24,6 +29,9 @@ pub(crate) struct Args {
     /// A process whose time counts as well.
     #[arg(long)]
     watch: Vec<u32>,
+    /// The one of them that is the proxy.
+    #[arg(long)]
+    proxy: Option<u32>,
     /// The server's port on 127.0.0.1.
     #[arg(long)]
     port: u16,
@@ -57,6 +65,21 @@ enum Load {
     Hold {
         #[arg(long)]
         connections: usize,
+        /// With a request on each, instead of a message.
+        #[arg(long)]
+        http: bool,
+    },
+    /// Requests of HTTP/1.1, at a fixed rate if there is one.
+    Http1 {
+        #[arg(long)]
+        connections: usize,
+        #[arg(long)]
+        rate: Option<f64>,
+    },
+    /// Requests on one connection of HTTP/2.
+    Http2 {
+        #[arg(long)]
+        streams: usize,
     },
 }
 
@@ -68,13 +91,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let target = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     let pids = [args.watch.as_slice(), &[std::process::id()]].concat();
     let [warmup, length] = [args.warmup_ms, args.length_ms].map(Duration::from_millis);
-    let meter = Meter::new(pids, warmup, length);
+    let meter = Meter::new(Watched { pids, proxy: args.proxy }, warmup, length);
     let sample: Sample = match args.load {
         Load::Ping { size, connections } => ping::run(target, meter, size, connections)?,
         Load::Connect { workers } => connect::run(target, meter, workers)?,
         Load::Up => bulk::up(target, meter)?,
         Load::Down => bulk::down(target, meter)?,
-        Load::Hold { connections } => return hold::run(target, connections),
+        Load::Hold { connections, http } => return hold::run(target, connections, http),
+        Load::Http1 { connections, rate: None } => http1::run(target, meter, connections)?,
+        Load::Http1 { connections, rate: Some(rate) } => paced::run(target, meter, connections, rate)?,
+        Load::Http2 { streams } => http2::run(target, meter, streams)?,
     };
     println!("{}", serde_json::to_string(&sample)?);
     Ok(())

@@ -12,7 +12,7 @@ use super::meter::Meter;
 use crate::metric::Sample;
 
 /// A connection is warm after so many messages.
-const WARM: u64 = 100;
+pub(super) const WARM: u64 = 100;
 
 /// The longest wait for an event before the time is looked at.
 const TICK: Duration = Duration::from_millis(50);

@@ -1,4 +1,6 @@
-//! The server of a case: echoes, sinks or sources, in one thread, without blocking.
+//! The server of a case: echoes, sinks, sources or answers requests, in one thread, without blocking.
+
+mod http;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,6 +11,7 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
+use self::http::Http;
 use crate::affinity;
 use crate::window::{CHUNK, Window};
 
@@ -39,6 +42,8 @@ enum Service {
     },
     /// Writes.
     Source,
+    /// Answers requests of HTTP/1.1 and HTTP/2, as they come.
+    Http,
 }
 
 /// A connection's state.
@@ -50,7 +55,11 @@ struct Peer {
     /// Of the message that is being sent back.
     written: usize,
     window: Option<Window>,
+    http: Http,
 }
+
+/// What is read of requests at once.
+const REQUESTS: usize = 16 << 10;
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -119,11 +128,12 @@ impl Peer {
         let (size, window) = match service {
             Service::Echo { size } => (size, None),
             Service::Source => (CHUNK, None),
+            Service::Http => (REQUESTS, None),
             Service::Sink { warmup_ms, length_ms } => {
                 (CHUNK, Some(Window::new(Duration::from_millis(warmup_ms), Duration::from_millis(length_ms))))
             }
         };
-        Ok(Self { stream, buffer: vec![b'x'; size], read: 0, written: 0, window })
+        Ok(Self { stream, buffer: vec![b'x'; size], read: 0, written: 0, window, http: Http::new() })
     }
 
     /// Does what can be done now; false when the connection has ended.
@@ -132,6 +142,7 @@ impl Peer {
             Service::Echo { .. } => self.echo(event),
             Service::Sink { .. } => self.sink(),
             Service::Source => self.source(),
+            Service::Http => self.http(event),
         };
         match progress {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
@@ -180,5 +191,23 @@ impl Peer {
                 return Ok(false);
             }
         }
+    }
+
+    fn http(&mut self, event: &Event) -> io::Result<bool> {
+        let mut more = event.is_readable();
+        while more {
+            match self.stream.read(&mut self.buffer) {
+                Ok(0) => return Ok(false),
+                Ok(length) => more = self.http.receive(&self.buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => more = false,
+                Err(error) => return Err(error),
+            }
+        }
+        while self.written < self.http.output.len() {
+            self.written += self.stream.write(&self.http.output[self.written..])?;
+        }
+        self.written = 0;
+        self.http.output.clear();
+        Ok(true)
     }
 }
