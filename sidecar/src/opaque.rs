@@ -29,16 +29,13 @@ pub async fn reach(connection: &Connection) -> Result<&TcpStream, CloseReason> {
     if let Some(upstream) = sockets.upstream.get() {
         return Ok(upstream);
     }
-    let target = match connection.accepted.shared.http.connection(&connection.accepted) {
-        Some(sent) => {
-            let Sent { route, to } = sent?;
-            connection.tracked.policy(route);
-            to
-        }
-        None => {
-            connection.tracked.policy(connection.accepted.ingress.policy());
-            target(&connection.accepted).await?
-        }
+    let routed = connection.accepted.shared.http.connection(&connection.accepted).transpose()?;
+    let target = if let Some(Sent { route, to }) = routed {
+        connection.tracked.policy(route);
+        to
+    } else {
+        connection.tracked.policy(connection.accepted.ingress.policy());
+        target(&connection.accepted).await?
     };
     let upstream = dial(&connection.accepted, target).await?;
     connection.tracked.connected(target);

@@ -94,6 +94,7 @@ impl Bound {
 
     /// Serves until the drain starts; returns when the last listener is closed. Connections go on in tasks of their
     /// own, which [`Drain::finish`] waits for.
+    #[expect(clippy::too_many_arguments, reason = "what an instance is made of")]
     pub async fn serve(
         self,
         config: &Config,

@@ -84,12 +84,12 @@ fn target(
         Some(text) => check.value(&at("namespace"), text, name::parse)?,
         None => namespace.to_owned(),
     };
-    let mut named = || match &raw.name {
-        Some(text) => check.value(&at("name"), text, name::parse),
-        None => {
+    let mut named = || {
+        let Some(text) = &raw.name else {
             check.refuse(line, &at("name"), "is required");
-            None
-        }
+            return None;
+        };
+        check.value(&at("name"), text, name::parse)
     };
     match (group, raw.kind.value.as_str()) {
         ("sidecar.dev", "Backend") => named().map(TargetRef::Backend),
@@ -98,13 +98,13 @@ fn target(
         ("gateway.networking.k8s.io", "HTTPRoute" | "GRPCRoute") => {
             named().map(|name| TargetRef::Route(ObjectName { namespace, name }))
         }
-        ("sidecar.dev", "Inbound") => match &raw.port {
-            Some(text) => check.value(&at("port"), text, port::parse).map(TargetRef::Inbound),
-            None => {
+        ("sidecar.dev", "Inbound") => {
+            let Some(text) = &raw.port else {
                 check.refuse(line, &at("port"), "is required");
-                None
-            }
-        },
+                return None;
+            };
+            check.value(&at("port"), text, port::parse).map(TargetRef::Inbound)
+        }
         (group, kind) => {
             let why = format_args!(
                 "{kind:?} of group {group:?} is no target; write a Service (group \"\"), HTTPRoute or GRPCRoute (group \

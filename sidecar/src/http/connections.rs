@@ -28,7 +28,7 @@ impl Common {
         let name = tls.and_then(|name| name.as_deref());
         let destination = accepted.destination.as_ref().ok().copied().flatten();
         let destination = destination.map(|OrigDst(address)| canonical(address));
-        let (by_name, plain) = match (&accepted.ingress, destination) {
+        let (by_name, by_port) = match (&accepted.ingress, destination) {
             (Ingress::Listener(front), _) => {
                 (table.of_listener_tls(&front.name), table.of_listener_tcp(&front.name))
             }
@@ -43,7 +43,7 @@ impl Common {
         let rules = match by_name.filter(|_| tls.is_some()) {
             // A name that no route has goes nowhere (TLSRoute, `hostnames`).
             Some(rules) => rules.find(name).ok_or(CloseReason::ConnectFailed),
-            None => Ok(plain?),
+            None => Ok(by_port?),
         };
         Some(rules.and_then(|rules: &TcpRules| {
             let backend = weights::pick(&rules.backends, fastrand::u32(..));

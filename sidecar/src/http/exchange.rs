@@ -74,7 +74,7 @@ fn stopped(stop: Stop, record: &mut Record, grpc: bool) -> Response<Flow> {
     let (reply, response) = match stop {
         Stop::Reply(reply, fields) => {
             let mut response = reply.response(grpc);
-            response.headers_mut().extend(fields);
+            response.headers_mut().extend(fields.map(|fields| *fields).unwrap_or_default());
             (reply, response)
         }
         Stop::Answer(reply, mut response) => {
@@ -119,8 +119,8 @@ async fn decide(
     let cluster = routed::cluster(&plan, &BackendTarget::Backend(forward.name().to_owned()))?;
     record.goes(&common.passthrough, &cluster.name);
     headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
-    let sent = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
-    conclude(sent, ours)
+    let answer = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
+    conclude(answer, ours)
 }
 
 /// Where a request came in, and the rules there; `None`: it goes where its client meant it to.
@@ -187,8 +187,8 @@ async fn by_rule(
         headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
     }
     routed::mirror(client, plan, &later, &parts, &body);
-    let sent = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
-    conclude(sent, ours).map(|answer| changed(answer, &later))
+    let answer = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
+    conclude(answer, ours).map(|answer| changed(answer, &later))
 }
 
 /// Where its client meant it to go.

@@ -39,14 +39,14 @@ pub(super) struct Policies {
 /// The proxy answers in the upstream's place.
 pub(super) enum Stop {
     /// By a status and a reason, with these fields.
-    Reply(Reply, HeaderMap),
+    Reply(Reply, Option<Box<HeaderMap>>),
     /// So.
     Answer(Reply, Box<Response<Flow>>),
 }
 
 impl From<Reply> for Stop {
     fn from(reply: Reply) -> Self {
-        Self::Reply(reply, HeaderMap::new())
+        Self::Reply(reply, None)
     }
 }
 
@@ -101,7 +101,7 @@ impl Policies {
                 let mut fields = HeaderMap::new();
                 decision.apply(&mut fields);
                 let reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "RL");
-                return Err(Stop::Reply(reply, fields));
+                return Err(Stop::Reply(reply, Some(Box::new(fields))));
             }
         }
         if let Some(fault) = &self.fault {
@@ -151,7 +151,7 @@ async fn authorise(
             }
             tracing::debug!(id = %client.accepted.id, reason, "access");
             let reason = if status == StatusCode::UNAUTHORIZED { "unauthenticated" } else { "access-denied" };
-            return Err(Stop::Reply(Reply::new(status, reason, "UAEX"), fields));
+            return Err(Stop::Reply(Reply::new(status, reason, "UAEX"), Some(Box::new(fields))));
         }
     };
     if access.asks() {

@@ -57,7 +57,7 @@ enum UpstreamSocket {
     /// The one of the client's connection that was dialled first.
     First(Arc<Sockets>, Arc<TcpStream>),
     /// A later one.
-    Later(TcpStream, Option<Hop>),
+    Later(TcpStream, Option<Box<Hop>>),
 }
 
 // === impl ===
@@ -197,12 +197,11 @@ pub(super) fn copy(request: &Request<Flow>) -> Option<Request<Flow>> {
 /// A new connection, in the protocol that the client speaks.
 async fn connect(client: &Arc<Client>, target: UpstreamAddr) -> Result<Sender, CloseReason> {
     let sockets = &client.accepted.sockets;
-    let socket = match sockets.take_first() {
-        Some(first) => UpstreamSocket::First(Arc::clone(sockets), first),
-        None => {
-            let stream = opaque::dial(&client.accepted, target).await?;
-            UpstreamSocket::Later(stream, sockets.later_hop())
-        }
+    let socket = if let Some(first) = sockets.take_first() {
+        UpstreamSocket::First(Arc::clone(sockets), first)
+    } else {
+        let stream = opaque::dial(&client.accepted, target).await?;
+        UpstreamSocket::Later(stream, sockets.later_hop().map(Box::new))
     };
     let io = TokioIo::new(Io(Arc::new(socket)));
     let broken = |error: hyper::Error| {
@@ -255,7 +254,7 @@ pub(super) fn io(
     stream: TcpStream,
     hop: Option<Hop>,
 ) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    Io(Arc::new(UpstreamSocket::Later(stream, hop)))
+    Io(Arc::new(UpstreamSocket::Later(stream, hop.map(Box::new))))
 }
 
 /// How a request came to nothing on a connection that was there.

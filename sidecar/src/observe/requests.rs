@@ -51,6 +51,9 @@ pub struct Sample {
     pub response_bytes: u64,
 }
 
+/// A counter of a series.
+type Value = fn(&Series) -> &AtomicU64;
+
 #[derive(Default)]
 struct Series {
     requests: AtomicU64,
@@ -112,7 +115,7 @@ impl Labels {
 impl Collector for RequestMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let all = self.0.0.read().unwrap_or_else(PoisonError::into_inner);
-        let counters: [(&str, &str, fn(&Series) -> &AtomicU64); 3] = [
+        let counters: [(&str, &str, Value); 3] = [
             ("sidecar_requests", "Requests that were answered or given up", |series| &series.requests),
             ("sidecar_request_bytes", "Bodies of requests", |series| &series.request_bytes),
             ("sidecar_response_bytes", "Bodies of answers", |series| &series.response_bytes),

@@ -55,14 +55,10 @@ fn places(config: &Config) -> BTreeMap<&str, SocketAddr> {
 fn keep_listeners(running: &Config, new: &mut Config) {
     let mut listeners = running.listeners.clone();
     for listener in &mut listeners {
-        match new.listeners.iter().find(|other| other.name == listener.name) {
-            Some(other) => listener.forward.clone_from(&other.forward),
-            None => {
-                let backend = listener.forward.as_ref().and_then(|name| running.backends.get(name));
-                if let Some(backend) = backend {
-                    new.backends.entry(backend.name.clone()).or_insert_with(|| backend.clone());
-                }
-            }
+        if let Some(other) = new.listeners.iter().find(|other| other.name == listener.name) {
+            listener.forward.clone_from(&other.forward);
+        } else if let Some(backend) = listener.forward.as_ref().and_then(|name| running.backends.get(name)) {
+            new.backends.entry(backend.name.clone()).or_insert_with(|| backend.clone());
         }
     }
     new.listeners = listeners;

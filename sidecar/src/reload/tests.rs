@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{Config, Files};
+use crate::config::{Config, Files, Interception, Ports};
 use crate::observe::metrics::Metrics;
 use crate::observe::table::ConnectionTable;
 
@@ -189,7 +189,7 @@ async fn what_takes_a_restart_stays_and_is_named() {
     let path = bench.write("config.yaml", &text("2s", more));
     bench.live.offer(Files::read(&path)).await;
     let config = bench.live.config();
-    assert_eq!((&config.interception, config.ports), (&Default::default(), Default::default()));
+    assert_eq!((&config.interception, config.ports), (&Interception::default(), Ports::default()));
     assert_eq!((bench.drain_time(), bench.counted()), (2, (2, 0)));
     let fields = ["spec.interception.mode", "spec.interception.outbound.excludePorts", "spec.ports.admin"];
     assert_eq!(bench.live.dump()["needsRestart"], serde_json::json!(fields));

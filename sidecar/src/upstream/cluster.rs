@@ -13,7 +13,7 @@ use super::balance::Balancer;
 use super::balance::key::key_of;
 use super::balance::load::Load;
 use super::outlier::{Detector, Outcome};
-use crate::config::traffic::{Algorithm, HashKey, LoadBalancer, TrafficSpec};
+use crate::config::traffic::{Algorithm, LoadBalancer, TrafficSpec};
 use crate::config::{self, Protocol, Target};
 use crate::policy::circuit::Circuit;
 
@@ -128,7 +128,6 @@ impl Cluster {
             })
             .collect();
         let key = match &self.balancing.algorithm {
-            Algorithm::ConsistentHash(key @ HashKey::Source) => key_of(key, headers, client.ip()),
             Algorithm::ConsistentHash(key) => key_of(key, headers, client.ip()),
             _ => None,
         };

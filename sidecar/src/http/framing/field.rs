@@ -4,6 +4,7 @@ use super::{Body, Bounds, Refusal};
 
 /// A header that is being read.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub(super) struct Head {
     bounds: Bounds,
     bytes: usize,
