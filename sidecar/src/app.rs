@@ -157,6 +157,7 @@ impl App {
         let instance = self.table.instance();
         let http = http::Common::new(config, instance, self.metrics.requests(), access_log.clone());
         let http = Arc::new(http);
+        self.metrics.add(Box::new(http::PlaneMetrics::new(&http)));
         let settings = Arc::new(Latest::new(config));
         let live = {
             let (http, settings) = (Arc::clone(&http), Arc::clone(&settings));

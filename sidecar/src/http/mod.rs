@@ -9,6 +9,7 @@ mod exchange;
 mod framing;
 mod guard;
 mod headers;
+mod metrics;
 mod plan;
 mod policies;
 mod pool;
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::task::JoinSet;
 
 pub use self::connections::Sent;
+pub use self::metrics::PlaneMetrics;
 use self::plan::Plan;
 pub use self::record::Requests;
 pub use self::serve::serve;
@@ -52,6 +54,8 @@ pub struct Common {
     passthrough: Arc<str>,
     /// Requests that were sent again.
     retries: AtomicU64,
+    /// Requests that a rate limit refused.
+    limited: AtomicU64,
     /// What holds for requests that begin now.
     plan: RwLock<Arc<Plan>>,
     /// Looks after the endpoints and keys of the plan.
@@ -73,6 +77,7 @@ impl Common {
             instance: instance.into(),
             passthrough: "passthrough".into(),
             retries: AtomicU64::new(0),
+            limited: AtomicU64::new(0),
             plan: RwLock::new(Arc::clone(&plan)),
             keepers: Mutex::default(),
         };

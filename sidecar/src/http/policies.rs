@@ -1,6 +1,7 @@
 //! What is decided about a request on its way, apart from where it goes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -98,6 +99,7 @@ impl Policies {
             let key = key::key_of(by.as_ref(), &parts.headers, source, claim);
             let decision = limiter.check(&key, Instant::now());
             if !decision.allowed {
+                client.common().limited.fetch_add(1, Ordering::Relaxed);
                 let mut fields = HeaderMap::new();
                 decision.apply(&mut fields);
                 let reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "RL");

@@ -111,6 +111,11 @@ impl Metrics {
         self.lock().register_collector(Box::new(Bpf(stats)));
     }
 
+    /// Adds the data plane's. To be called once.
+    pub fn add(&self, collector: Box<dyn Collector>) {
+        self.lock().register_collector(collector);
+    }
+
     /// A configuration was accepted.
     pub fn config_accepted(&self) {
         self.config_generation.inc();

@@ -12,6 +12,7 @@ use tokio::time::{interval, sleep};
 use super::balance::Balancer;
 use super::balance::key::key_of;
 use super::balance::load::Load;
+use super::check;
 use super::outlier::{Detector, Outcome};
 use crate::config::traffic::{Algorithm, LoadBalancer, TrafficSpec};
 use crate::config::{self, Protocol, Target};
@@ -151,7 +152,8 @@ impl Cluster {
         self.endpoints().detector.as_ref().map_or(0, Detector::ejected_count)
     }
 
-    /// Looks names up again and lets endpoints back in, until this is dropped.
+    /// Looks names up again, asks endpoints whether they are well, and lets those back in that were left out, until this is
+    /// dropped.
     pub async fn keep(self: Arc<Self>) {
         let names = async {
             if !self.declared.iter().any(|endpoint| matches!(endpoint.target, Target::Dns(_))) {
@@ -173,9 +175,16 @@ impl Cluster {
                 }
             }
         };
+        let checks = async {
+            match &self.spec.health_check {
+                Some(config) => check::keep_asking(&self, config).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = names => {}
             () = ejections => {}
+            () = checks => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! Connections to where traffic goes.
 pub mod backend;
 pub mod balance;
+mod check;
 pub mod cluster;
 pub mod connect;
 pub mod health;
