@@ -234,6 +234,9 @@ impl Connection {
         match told {
             Ok(Spoken::Http1) => http::serve(self, http::Version::Http1).await,
             Ok(Spoken::Http2) => http::serve(self, http::Version::Http2).await,
+            Ok(Spoken::Tls | Spoken::Bytes) if self.accepted.shared.http.is_guarded(&self.accepted) => {
+                CloseReason::AccessDenied
+            }
             Ok(Spoken::Tls) => {
                 let accepted = &self.accepted;
                 if accepted.may_be_routed() {
@@ -275,7 +278,9 @@ impl Connection {
             Ok(upstream) => upstream,
             // Who speaks HTTP is told in HTTP.
             Err(reason) => {
-                return match detect::spoken(client, SOON).await.map_err(failed)? {
+                let patience =
+                    if accepted.may_be_routed() { accepted.settings.detection.timeout } else { SOON };
+                return match detect::spoken(client, patience).await.map_err(failed)? {
                     Some(told @ (Spoken::Http1 | Spoken::Http2)) => Ok(told),
                     _ => Err(reason),
                 };

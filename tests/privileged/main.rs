@@ -36,6 +36,7 @@ mod real_programs;
 mod refuse;
 mod reload;
 mod restart;
+mod routes;
 mod run;
 mod server_first;
 mod several;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 
 use super::Common;
+use crate::config::TargetRef;
 use crate::connection::{Accepted, Ingress};
 use crate::net::addrs::{OrigDst, UpstreamAddr, canonical};
 use crate::observe::close_reason::CloseReason;
@@ -20,6 +21,37 @@ pub struct Sent {
 }
 
 impl Common {
+    /// Requests that come in there are asked who asks: what is no request cannot be, and must not pass. By whatever name
+    /// a backend is reached, it counts.
+    pub fn is_guarded(&self, accepted: &Accepted) -> bool {
+        let plan = self.plan();
+        if !plan.has_access() {
+            return false;
+        }
+        let destination = accepted.destination.as_ref().ok().copied().flatten();
+        let destination = destination.map(|OrigDst(address)| canonical(address));
+        match (&accepted.ingress, destination) {
+            (Ingress::Listener(front), _) => {
+                let forward =
+                    front.forward.as_ref().map(|backend| TargetRef::Backend(backend.name().to_owned()));
+                forward.is_some_and(|backend| plan.is_guarded(&backend, None))
+                    || plan.is_guarded(
+                        &TargetRef::Listener(front.name.clone()),
+                        plan.table.of_listener(&front.name),
+                    )
+            }
+            (Ingress::Inbound, Some(address)) => {
+                let port = address.port();
+                plan.is_guarded(&TargetRef::Inbound(port), plan.table.of_inbound(port))
+            }
+            (Ingress::Outbound, Some(address)) => plan
+                .table
+                .of_outbound(None, address)
+                .is_some_and(|set| plan.is_guarded(set.place(), Some(set))),
+            (_, None) => false,
+        }
+    }
+
     /// Where a connection goes. `None`: no route is for it.
     pub fn connection(&self, accepted: &Accepted) -> Option<Result<Sent, CloseReason>> {
         let plan = self.plan();

@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::body::Flow;
 use super::plan::Plan;
-use super::policies::Stop;
+use super::policies::{self, Stop};
 use super::record::Record;
 use super::reply::{Reply, is_grpc};
 use super::routed::{self, Later};
@@ -40,7 +40,8 @@ pub(super) enum Answer {
 pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>) -> Response<Flow> {
     let active = client.begin();
     let upgrade = request.version() == hyper::Version::HTTP_11 && headers::asks_to_upgrade(request.headers());
-    let ours = upgrade.then(|| hyper::upgrade::on(&mut request));
+    let passed_on = upgrade && !headers::asks_for_h2c(request.headers());
+    let ours = passed_on.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     headers::identify(&mut parts.headers);
     let mut record = Record::new(&client, &parts);
@@ -61,7 +62,8 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
             (response.map(|_| Flow::empty()), true)
         }
     };
-    if let Some(guard) = &client.guard {
+    // What comes after a request that asks to upgrade waits for its own answer, not that of one before it.
+    if upgrade && let Some(guard) = &client.guard {
         guard.decide(switched);
     }
     if client.version == Version::Http2 {
@@ -97,8 +99,14 @@ async fn decide(
     if parts.method == Method::CONNECT {
         return Err(Reply::new(StatusCode::METHOD_NOT_ALLOWED, "connect-not-allowed", "NR").into());
     }
+    if !headers::has_clear_host(&parts) {
+        return Err(Reply::new(StatusCode::BAD_REQUEST, "host", "DPE").into());
+    }
     let common = client.common();
     let plan = common.plan();
+    if plan.has_access() {
+        policies::normalise(&mut parts)?;
+    }
     let authority = headers::authority(&parts);
     headers::remove_hop_by_hop(&mut parts.headers, ours.is_some());
     let (place, set) = way(client, &plan, authority.as_ref());
@@ -116,8 +124,14 @@ async fn decide(
     let Some(forward) = &front.forward else {
         return Err(Reply::new(StatusCode::NOT_FOUND, "no-route", "NR").into());
     };
-    let cluster = routed::cluster(&plan, &BackendTarget::Backend(forward.name().to_owned()))?;
+    let target = BackendTarget::Backend(forward.name().to_owned());
+    let cluster = routed::cluster(&plan, &target)?;
     record.goes(&common.passthrough, &cluster.name);
+    let of_backend = plan.policies_of(&target).map(|policies| &**policies);
+    if let Some(policies) = of_backend {
+        policies.admit(client, &mut parts, authority.as_ref()).await?;
+    }
+    let policies = policies.filter(|policies| policies.says_when()).or(of_backend);
     headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
     let answer = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
     conclude(answer, ours)
@@ -182,6 +196,14 @@ async fn by_rule(
     let backend = routed::backend(&found.rule.backends)?;
     let cluster = routed::cluster(plan, &backend.target)?;
     record.goes(found.route, &cluster.name);
+    // A Service without a route is the place as well as the backend.
+    let is_place = matches!((set.place(), &backend.target),
+        (TargetRef::Service(place), BackendTarget::Service { name, .. }) if place == name);
+    let of_backend = plan.policies_of(&backend.target).filter(|_| !is_place).map(|policies| &**policies);
+    if let Some(policies) = of_backend {
+        policies.admit(client, &mut parts, authority.as_ref()).await?;
+    }
+    let policies = policies.filter(|policies| policies.says_when()).or(of_backend);
     routed::filter(client, plan, &found, &backend.filters, &mut parts, &mut authority, &mut later)?;
     if matches!(client.accepted.ingress, Ingress::Listener(_)) {
         headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
@@ -214,10 +236,12 @@ fn conclude(sent: Sent, ours: Option<OnUpgrade>) -> Result<Answer, Stop> {
     let Sent { mut response, lease } = sent;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     headers::remove_hop_by_hop(response.headers_mut(), switched);
+    // What an older upstream speaks says nothing of this connection.
+    *response.version_mut() = hyper::Version::HTTP_11;
     match ours {
         Some(ours) if switched => {
             let theirs = hyper::upgrade::on(&mut response);
-            Ok(Answer::Switched(response, tunnel::Both { ours, theirs }))
+            Ok(Answer::Switched(response, tunnel::Both { ours, theirs, lease }))
         }
         // A switch that nobody asked for (RFC 9110 section 15.2.2).
         _ if switched => Err(Reply::new(StatusCode::BAD_GATEWAY, "unexpected-upgrade", "UPE").into()),

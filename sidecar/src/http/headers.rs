@@ -9,6 +9,7 @@ use hyper::{Uri, Version};
 
 /// RFC 9110 section 7.6.1, and what older proxies sent.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -57,7 +58,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
 }
 
 fn remove_plain(headers: &mut HeaderMap, upgrade: bool) {
-    for name in [KEEP_ALIVE, PROXY_CONNECTION] {
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
         headers.remove(name);
     }
     if upgrade {
@@ -73,9 +74,26 @@ pub(super) fn asks_to_upgrade(headers: &HeaderMap) -> bool {
         && headers
             .get_all(CONNECTION)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|list| list.split(','))
-            .any(|word| word.trim().eq_ignore_ascii_case("upgrade"))
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// An upgrade to HTTP/2 would carry requests past all that is decided about them. It is deprecated (RFC 9113 section 3.1), and not
+/// passed on.
+pub(super) fn asks_for_h2c(headers: &HeaderMap) -> bool {
+    let words =
+        headers.get_all(UPGRADE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    words.map(<[u8]>::trim_ascii).any(|word| word.len() >= 3 && word[..3].eq_ignore_ascii_case(b"h2c"))
+}
+
+/// One host, without a user, or none: what routes and policies see is what the upstream sees.
+pub(super) fn has_clear_host(parts: &request::Parts) -> bool {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let first = hosts.next();
+    let clear = |host: &[u8]| !host.contains(&b'@') && (host.is_empty() || Authority::try_from(host).is_ok());
+    hosts.next().is_none()
+        && first.is_none_or(|host| clear(host.as_bytes()))
+        && parts.uri.authority().is_none_or(|authority| !authority.as_str().contains('@'))
 }
 
 /// The host and port that a request is for: of its target, else its Host (RFC 9112 section 3.2).
@@ -90,11 +108,14 @@ pub(super) fn authority(parts: &request::Parts) -> Option<Authority> {
 /// Makes a request one for an HTTP/1.1 upstream: its target is a path, its host a field.
 pub(super) fn for_http1(parts: &mut request::Parts, authority: Option<&Authority>) {
     parts.version = Version::HTTP_11;
-    if let Some(authority) = authority
-        && (parts.uri.authority().is_some() || !parts.headers.contains_key(HOST))
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        parts.headers.insert(HOST, host);
+    match authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+        Some(host) => {
+            parts.headers.insert(HOST, host);
+        }
+        // Of HTTP/1.0; an empty one is valid (RFC 9112 section 3.2).
+        None => {
+            parts.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
+        }
     }
     if parts.uri.authority().is_some() {
         let path = parts.uri.path_and_query().cloned();

@@ -7,7 +7,7 @@ use super::policies::Policies;
 use crate::config::route::{BackendTarget, DirectResponse, HttpRule};
 use crate::config::{self, Config, ObjectName, Protocol, Target, TargetRef};
 use crate::policy::access::KeyStores;
-use crate::route::RouteTable;
+use crate::route::{RouteSet, RouteTable};
 use crate::upstream::cluster::Cluster;
 
 /// One configuration, ready for requests. A request keeps the one that it began with.
@@ -21,6 +21,7 @@ pub(super) struct Plan {
     of_rules: HashMap<usize, Arc<Policies>>,
     /// Of requests that have no rule, by where they came in.
     of_places: HashMap<TargetRef, Arc<Policies>>,
+    of_backends: HashMap<BackendTarget, Arc<Policies>>,
     responses: HashMap<String, DirectResponse>,
 }
 
@@ -38,10 +39,15 @@ impl Plan {
                 });
             }
         }
-        let of_places = targets(config).map(|target| {
-            let policies = Policies::new(config, &keys, std::slice::from_ref(&target), None);
-            (target, Arc::new(policies))
-        });
+        let alone =
+            |target: &TargetRef| Arc::new(Policies::new(config, &keys, std::slice::from_ref(target), None));
+        let of_places: HashMap<_, _> =
+            targets(config).map(|target| (target.clone(), alone(&target))).collect();
+        let of_backend = |target: &BackendTarget| match target {
+            BackendTarget::Backend(name) => of_places.get(&TargetRef::Backend(name.clone())).cloned(),
+            BackendTarget::Service { name, .. } => of_places.get(&TargetRef::Service(name.clone())).cloned(),
+            BackendTarget::Invalid(_) => None,
+        };
         let backends = config.backends.values().map(|backend| {
             let spec = config.traffic_of(&[TargetRef::Backend(backend.name.clone())]);
             (BackendTarget::Backend(backend.name.clone()), Arc::new(Cluster::new(backend, spec)))
@@ -52,9 +58,12 @@ impl Plan {
                 (target, Arc::new(of_service(config, service, port)))
             })
         });
-        let clusters = backends.chain(services).collect();
+        let clusters: HashMap<BackendTarget, Arc<Cluster>> = backends.chain(services).collect();
+        let of_backends =
+            clusters.keys().filter_map(|target| Some((target.clone(), of_backend(target)?))).collect();
         Self {
-            of_places: of_places.collect(),
+            of_backends,
+            of_places,
             responses: config
                 .routes
                 .responses
@@ -86,6 +95,27 @@ impl Plan {
     /// The same of requests that come in there and have no rule.
     pub(super) fn policies_at(&self, place: &TargetRef) -> Option<&Arc<Policies>> {
         self.of_places.get(place)
+    }
+
+    /// The same of requests that go there.
+    pub(super) fn policies_of(&self, backend: &BackendTarget) -> Option<&Arc<Policies>> {
+        self.of_backends.get(backend)
+    }
+
+    /// Somewhere it is asked who asks.
+    pub(super) fn has_access(&self) -> bool {
+        let mut all = self.of_rules.values().chain(self.of_places.values());
+        all.any(|policies| policies.has_access())
+    }
+
+    /// Requests that come in there must be asked who asks.
+    pub(super) fn is_guarded(&self, place: &TargetRef, set: Option<&RouteSet>) -> bool {
+        let guarded = |policies: Option<&Arc<Policies>>| policies.is_some_and(|one| one.has_access());
+        let of_rule = |rule: &Arc<HttpRule>| {
+            guarded(self.policies(rule))
+                || rule.backends.iter().any(|one| guarded(self.policies_of(&one.target)))
+        };
+        guarded(self.policies_at(place)) || set.is_some_and(|set| set.rules().any(|(_, rule)| of_rule(rule)))
     }
 
     /// A fixed answer.

@@ -17,10 +17,10 @@ use crate::config::route::HttpRule;
 use crate::config::traffic::{self, AbortStatus, Fault, RateLimitKey, RetryOn};
 use crate::config::{Config, TargetRef};
 use crate::policy::access::{Access, Answer, Facts, KeyStores, Question, Verdict};
-use crate::policy::fault;
 use crate::policy::rate_limit::{RateLimiter, key};
 use crate::policy::retry::RetryPolicy;
 use crate::policy::retry_budget::RetryBudget;
+use crate::policy::{fault, path};
 
 /// The policies of one rule in one place, or of a place.
 pub(super) struct Policies {
@@ -81,6 +81,16 @@ impl Policies {
         }
     }
 
+    /// Who asks is asked.
+    pub(super) fn has_access(&self) -> bool {
+        self.access.is_some()
+    }
+
+    /// It says how long a request may take, or how often it may be tried.
+    pub(super) fn says_when(&self) -> bool {
+        self.request_timeout.is_some() || self.try_timeout.is_some() || self.retry.is_some()
+    }
+
     /// Lets a request pass, or not. First who asks, since limits may be theirs; then how much; what is made to go wrong is
     /// last, so that it is no way around the others.
     pub(super) async fn admit(
@@ -119,6 +129,17 @@ impl Policies {
     }
 }
 
+/// Gives a path one form before a rule is looked for, so that routes and policies and the upstream see the same one. Whether
+/// encoded slashes may pass is each policy's to say.
+pub(super) fn normalise(parts: &mut request::Parts) -> Result<(), Stop> {
+    let bad = || Stop::from(Reply::new(StatusCode::BAD_REQUEST, "ambiguous-path", "DPE"));
+    let path = path::normalise(parts.uri.path(), true).map_err(|_| bad())?;
+    if path != parts.uri.path() {
+        parts.uri = with_path(&parts.uri, &path).ok_or_else(bad)?;
+    }
+    Ok(())
+}
+
 /// By the policy's rules and authorizers. Whose it is, where that is known.
 async fn authorise(
     access: &Access,
@@ -138,7 +159,7 @@ async fn authorise(
         method: &parts.method,
         path: &path,
         host,
-        port: client.destination.map_or(0, |address| address.port()),
+        port: client.port(),
         headers: &parts.headers,
     };
     let claims = match access.evaluate(&facts, SystemTime::now()) {
@@ -188,7 +209,7 @@ fn apply(headers: &mut HeaderMap, remove: &[HeaderName], set: Vec<(HeaderName, H
 }
 
 /// The same target with another path.
-pub(super) fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     let target = match uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),

@@ -80,6 +80,7 @@ pub(super) async fn send(
     if let Sender::Http2(sender) = &sender {
         let until = Instant::now() + cluster.idle_timeout;
         with(id, |kept| kept.http2 = Some((sender.clone(), until)));
+        look_after();
     }
     match sender.try_send(request).await {
         Ok(response) => {
@@ -96,6 +97,20 @@ pub(super) fn give_back(endpoint: u64, sender: Sender, keep: Duration) {
     if sender.is_closed() {
         return;
     }
+    match sender {
+        Sender::Http1(mut sender) if !sender.is_ready() => {
+            // The answer came before all of the request was sent: nobody else is to wait for that.
+            tokio::spawn(async move {
+                if sender.ready().await.is_ok() {
+                    keep_for(endpoint, Sender::Http1(sender), keep);
+                }
+            });
+        }
+        sender => keep_for(endpoint, sender, keep),
+    }
+}
+
+fn keep_for(endpoint: u64, sender: Sender, keep: Duration) {
     let until = Instant::now() + keep;
     with(endpoint, |kept| match sender {
         Sender::Http2(sender) => kept.http2 = Some((sender, until)),
@@ -165,7 +180,7 @@ async fn connected(
     limit: Duration,
     permit: Option<Permit>,
 ) -> Result<Sender, Unsent> {
-    let failed = |reply| Unsent { outcome: Outcome::ConnectFailure, reply };
+    let failed = |reply| Unsent { outcome: Outcome::ConnectFailure, reply, is_theirs: true };
     match &chosen.endpoint.at {
         At::Tcp(address) => {
             let stream = connect(UpstreamAddr(*address), None, limit)
@@ -197,7 +212,7 @@ where
     let broken = |error: hyper::Error| {
         tracing::debug!(%error, "upstream");
         let reply = Reply::new(hyper::StatusCode::SERVICE_UNAVAILABLE, "upstream-reset", "UC");
-        Unsent { outcome: Outcome::ResetBeforeRequest, reply }
+        Unsent { outcome: Outcome::ResetBeforeRequest, reply, is_theirs: true }
     };
     match version {
         Version::Http1 => {
@@ -227,5 +242,5 @@ where
 
 fn overflow() -> Unsent {
     let reply = Reply::new(hyper::StatusCode::SERVICE_UNAVAILABLE, "overflow", "UO");
-    Unsent { outcome: Outcome::ConnectFailure, reply }
+    Unsent { outcome: Outcome::ConnectFailure, reply, is_theirs: false }
 }

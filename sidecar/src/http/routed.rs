@@ -1,7 +1,7 @@
 //! A request that a rule was found for: its filters, its backend, and as many attempts as it takes.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -27,7 +27,9 @@ use crate::route::{Found, cors, redirect, rewrite, weights};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::outlier;
 
-/// What is copied to a mirror at most.
+/// How long a mirror may take.
+const MIRROR_TIME: Duration = Duration::from_secs(10);
+/// What of a mirror's answer is read.
 const MIRROR_BYTES: usize = 64 * 1024;
 
 /// What filters left to be done.
@@ -179,7 +181,7 @@ async fn attempts(
         Version::Http2 => headers::for_http2(&mut parts, authority),
     }
     let overflow = || Stop::from(Reply::new(StatusCode::SERVICE_UNAVAILABLE, "overflow", "UO"));
-    let _request = match &cluster.circuit {
+    let mut permit = match &cluster.circuit {
         Some(circuit) => Some(circuit.requests.acquire().ok_or_else(overflow)?),
         None => None,
     };
@@ -203,7 +205,7 @@ async fn attempts(
         let sent = match policies.and_then(|policies| policies.try_timeout) {
             Some(limit) => timeout(limit, sending).await.unwrap_or_else(|_| {
                 let reply = Reply::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "UT");
-                Err(Unsent { outcome: Outcome::Timeout, reply })
+                Err(Unsent { outcome: Outcome::Timeout, reply, is_theirs: true })
             }),
             None => sending.await,
         };
@@ -216,13 +218,21 @@ async fn attempts(
                 let grpc_status = grpc.and_then(|status| status.to_str().ok()?.parse().ok());
                 Outcome::Response { status, grpc_status }
             }
-            Err(unsent) => {
+            Err(unsent) if unsent.is_theirs => {
                 chosen.record(outlier::Outcome::GatewayError);
                 unsent.outcome
             }
+            Err(_) => return finished(sent, retries, false),
         };
         let again = retry.filter(|retry| retry.decide(Attempt { retries, idempotent, replayable }, outcome));
-        let Some(retry) = again else { return finished(sent, retries, retry.is_some()) };
+        let Some(retry) = again else {
+            return finished(sent, retries, retry.is_some()).map(|mut sent| {
+                if let Some(lease) = &mut sent.lease {
+                    lease.hold(permit.take());
+                }
+                sent
+            });
+        };
         let held = cluster.circuit.as_ref().map(|circuit| circuit.retries.acquire());
         let paid = budget.map(|budget| budget.retry(Instant::now()));
         if matches!(held, Some(None)) || matches!(paid, Some(None)) {
@@ -285,14 +295,19 @@ pub(super) fn mirror(
             }
             let Some(chosen) = cluster.pick(&parts.headers, client.accepted.peer, &[]) else { return };
             let request = Request::from_parts(parts, Flow::empty());
-            if let Ok(Sent { response, lease }) =
-                pool::send(&client, &cluster, &chosen, version, request).await
-            {
+            let sending = async {
+                let Ok(Sent { response, lease }) =
+                    pool::send(&client, &cluster, &chosen, version, request).await
+                else {
+                    return;
+                };
                 let read = Limited::new(response.into_body(), MIRROR_BYTES).collect().await;
                 if let (Ok(_), Some(lease)) = (read, lease) {
                     lease.give_back();
                 }
-            }
+            };
+            // Nobody waits for it, so it must not last.
+            let _ = timeout(MIRROR_TIME, sending).await;
         });
     }
 }

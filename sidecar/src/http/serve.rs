@@ -24,6 +24,7 @@ use super::{Common, Version};
 use crate::connection::{Accepted, Connection, Sockets};
 use crate::net::addrs::{Direction, OrigDst, canonical};
 use crate::net::io::{Io, Socket};
+use crate::net::sys;
 use crate::observe::close_reason::CloseReason;
 use crate::observe::connection::Protocol;
 use crate::observe::table::Counters;
@@ -222,10 +223,11 @@ pub async fn serve(connection: &Connection, version: Version) -> CloseReason {
         // It ends by itself, or is told to.
         let _ = tunnel.await;
     }
-    if let Some(refusal) = client.guard.as_ref().and_then(|guard| guard.refusal())
-        && !client.is_active()
-    {
-        refuse(&accepted.sockets.client, refusal).await;
+    let refusal = client.guard.as_ref().and_then(|guard| guard.refusal()).filter(|_| !client.is_active());
+    let unread =
+        version == Version::Http1 && sys::unread(&accepted.sockets.client).is_ok_and(|bytes| bytes > 0);
+    if refusal.is_some() || unread && reason == CloseReason::Finished {
+        let _ = timeout(FAREWELL, farewell(&accepted.sockets.client, refusal)).await;
     }
     reason
 }
@@ -313,25 +315,24 @@ fn closed(ended: Result<(), hyper::Error>) -> CloseReason {
     }
 }
 
-/// Says why nothing more is read, and lets it be heard.
-async fn refuse(client: &TcpStream, refusal: Refusal) {
-    if client.writable().await.is_err() || client.try_write(refusal.answer().as_bytes()).is_err() {
+/// Says why nothing more is read, if that is why, and lets the last answer be heard.
+async fn farewell(client: &TcpStream, refusal: Option<Refusal>) {
+    if let Some(refusal) = refusal
+        && (client.writable().await.is_err() || client.try_write(refusal.answer().as_bytes()).is_err())
+    {
         return;
     }
     let _ = SockRef::from(client).shutdown(Shutdown::Write);
     let mut left = FAREWELL_BYTES;
-    let reading = async {
-        let mut buffer = [0; 4096];
-        while left > 0 && client.readable().await.is_ok() {
-            let read =
-                client.try_io(tokio::io::Interest::READABLE, || (&*SockRef::from(client)).read(&mut buffer));
-            match read {
-                Ok(0) => return,
-                Ok(read) => left = left.saturating_sub(read),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
+    let mut buffer = [0; 4096];
+    while left > 0 && client.readable().await.is_ok() {
+        let read =
+            client.try_io(tokio::io::Interest::READABLE, || (&*SockRef::from(client)).read(&mut buffer));
+        match read {
+            Ok(0) => return,
+            Ok(read) => left = left.saturating_sub(read),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
         }
-    };
-    let _ = timeout(FAREWELL, reading).await;
+    }
 }

@@ -21,6 +21,7 @@ use crate::net::addrs::UpstreamAddr;
 use crate::net::io::{Io, Socket};
 use crate::observe::close_reason::CloseReason;
 use crate::opaque;
+use crate::policy::circuit::Permit;
 use crate::policy::retry::Outcome;
 use crate::upstream::balance::load::InFlight;
 
@@ -35,7 +36,14 @@ pub(super) enum Lease {
     /// The client's own.
     Own(Sender, Arc<Client>),
     /// One of an endpoint's.
-    Pooled { endpoint: u64, keep: Duration, sender: Sender, _in_flight: InFlight },
+    Pooled {
+        endpoint: u64,
+        keep: Duration,
+        sender: Sender,
+        _in_flight: InFlight,
+        /// Its place among the requests that the cluster takes at once.
+        permit: Option<Permit>,
+    },
 }
 
 /// An answer, and the connection that it comes from.
@@ -50,6 +58,8 @@ pub(super) struct Unsent {
     pub outcome: Outcome,
     /// What the client is told if nobody does.
     pub reply: Reply,
+    /// The endpoint is to blame, not its client or we.
+    pub is_theirs: bool,
 }
 
 /// The upstream's socket, as hyper's.
@@ -65,7 +75,14 @@ enum UpstreamSocket {
 impl Lease {
     /// Of an endpoint, for which a connection is kept so long.
     pub(super) fn pooled(endpoint: u64, keep: Duration, sender: Sender, in_flight: InFlight) -> Self {
-        Self::Pooled { endpoint, keep, sender, _in_flight: in_flight }
+        Self::Pooled { endpoint, keep, sender, _in_flight: in_flight, permit: None }
+    }
+
+    /// The request counts until its answer is over.
+    pub(super) fn hold(&mut self, held: Option<Permit>) {
+        if let Self::Pooled { permit, .. } = self {
+            *permit = held;
+        }
     }
 
     /// All of the answer came: the connection can serve the next request.
@@ -260,8 +277,13 @@ pub(super) fn io(
 /// How a request came to nothing on a connection that was there.
 pub(super) fn unsent<T>(error: &TrySendError<T>) -> Unsent {
     let error = error.error();
+    if error.is_user() {
+        // The client's body ended before it was whole.
+        let reply = Reply::new(StatusCode::BAD_REQUEST, "request-body", "DC");
+        return Unsent { outcome: Outcome::Reset, reply, is_theirs: false };
+    }
     let outcome = if error.is_canceled() { Outcome::ResetBeforeRequest } else { Outcome::Reset };
-    Unsent { outcome, reply: broken(error) }
+    Unsent { outcome, reply: broken(error), is_theirs: true }
 }
 
 /// It was reached, and did not answer.

@@ -30,6 +30,8 @@ pub enum CloseReason {
     NoOriginalDestination,
     /// The destination is the proxy itself.
     Loop,
+    /// Its requests would have to show who asks, and it carries none.
+    AccessDenied,
     /// The task that served it went away without saying why.
     Aborted,
     /// The program's socket closed, and the proxy never had the connection.
@@ -38,7 +40,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, in the order of their numbers (`reason as usize`).
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Finished,
         Self::ClientReset,
         Self::UpstreamReset,
@@ -51,6 +53,7 @@ impl CloseReason {
         Self::LimitReached,
         Self::NoOriginalDestination,
         Self::Loop,
+        Self::AccessDenied,
         Self::Aborted,
         Self::NotProxied,
     ];
@@ -70,6 +73,7 @@ impl CloseReason {
             Self::LimitReached => "limitReached",
             Self::NoOriginalDestination => "noOriginalDestination",
             Self::Loop => "loop",
+            Self::AccessDenied => "accessDenied",
             Self::Aborted => "aborted",
             Self::NotProxied => "notProxied",
         }
@@ -86,6 +90,7 @@ impl CloseReason {
             Self::IdleTimeout => Some("SI"),
             Self::LimitReached => Some("UO"),
             Self::NoOriginalDestination | Self::Loop => Some("NR"),
+            Self::AccessDenied => Some("UAEX"),
             Self::Aborted => Some("LR"),
             Self::Finished | Self::Drained | Self::NotProxied => None,
         }

@@ -93,7 +93,7 @@ impl Requests {
         let labels = if all.len() < MAX_SERIES {
             labels
         } else {
-            Labels { route: "other".into(), backend: "other".into(), ..labels }
+            Labels { route: "other".into(), backend: "other".into(), code: labels.code / 100 * 100, ..labels }
         };
         Arc::clone(all.entry(labels).or_default())
     }
