@@ -50,6 +50,8 @@ pub use place::Place;
 pub use probe::{Probe, ask_http, probe};
 pub use process::{Finished, Program};
 pub use require::tool;
-pub use servers::{Envoy, Kind, Nginx, Postgres, Redis, http_server, listen, listen_twice, serve, serve_http};
+pub use servers::{
+    Envoy, Kind, Nginx, Postgres, Redis, http_server, listen, listen_twice, serve, serve_http,
+};
 pub use sidecar::{Sidecar, binary, binary_for_everyone, cli};
 pub use wait::{DEADLINE, eventually};

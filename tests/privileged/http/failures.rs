@@ -88,10 +88,12 @@ fn client_leaves(mode: Mode, path: &str) {
     assert_eq!(said(&http.logged(path)), (200, None, Some("DC")));
     http.counted("GET", 200, "DC", 1);
     // Nothing is left of it.
-    let other = client(&http.sidecar.place(), PEER4, "cases", &[&format!(
-        "[{}]",
-        super::case("after", &[Some(&get("/echo"))], Some(1))
-    )]);
+    let other = client(
+        &http.sidecar.place(),
+        PEER4,
+        "cases",
+        &[&format!("[{}]", super::case("after", &[Some(&get("/echo"))], Some(1)))],
+    );
     assert_eq!(other[0]["answers"][0]["status"], 200);
 }
 

@@ -7,7 +7,8 @@ use super::{Http, case, get};
 
 /// What is wrong, as it is called in `x-sidecar-reason`, the status for it, and the request.
 fn bad_requests() -> Vec<(&'static str, &'static str, u64, String)> {
-    let post = |fields: &str, body: &str| format!("POST /echo HTTP/1.1\r\nHost: test\r\n{fields}\r\n\r\n{body}");
+    let post =
+        |fields: &str, body: &str| format!("POST /echo HTTP/1.1\r\nHost: test\r\n{fields}\r\n\r\n{body}");
     let smuggled = get("/smuggled");
     let both = "content-length-with-transfer-encoding";
     let chunked = format!("0\r\n\r\n{smuggled}");
@@ -32,7 +33,12 @@ fn bad_requests() -> Vec<(&'static str, &'static str, u64, String)> {
         ("a hexadecimal length", "content-length", 400, post("Content-Length: 0x1", "a")),
         ("no length at all", "content-length", 400, post("Content-Length:", "a")),
         ("an unknown coding", "transfer-encoding", 501, post("Transfer-Encoding: xchunked", &chunked)),
-        ("chunks that are not last", "transfer-encoding", 400, post("Transfer-Encoding: chunked, x", &chunked)),
+        (
+            "chunks that are not last",
+            "transfer-encoding",
+            400,
+            post("Transfer-Encoding: chunked, x", &chunked),
+        ),
         ("a folded field", "folded-header", 400, post("X: a\r\n Content-Length: 5", "abcde")),
         ("a bare CR in a value", "header-value", 400, post("X: a\rContent-Length: 5", "abcde")),
         ("a NUL in a value", "header-value", 400, post("X: a\0b", "")),
@@ -110,6 +116,16 @@ fn alone(mode: Mode) {
 }
 in_modes!(alone: Ebpf, Iptables);
 
+/// In two writes, which may come as two reads: what is wrong may be in either.
+fn in_two_pieces(mode: Mode) {
+    let http = Http::start(mode);
+    all_are_refused(&http, 0, |name, text| {
+        let (first, rest) = text.split_at("POST /".len());
+        case(name, &[Some(first), Some(rest)], None)
+    });
+}
+in_modes!(in_two_pieces: Ebpf, Iptables);
+
 /// On a connection that was good for a request.
 fn after_a_good_request(mode: Mode) {
     let http = Http::start(mode);
@@ -128,7 +144,8 @@ in_modes!(behind_a_good_request: Ebpf, Iptables);
 /// A body that turns bad when its request is on its way: the server never has all of it.
 fn bad_chunk_later(mode: Mode) {
     let http = Http::start(mode);
-    let head = "POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
+    let head =
+        "POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
     // The answer to read in between is the server's 100: it has the header by then.
     let steps = [Some(head), None, Some("1;\0\r\na\r\n0\r\n\r\n")];
     let seen = http.cases(&[case("late", &steps, None)]).remove(0);

@@ -131,7 +131,8 @@ in_modes!(header: Ebpf, Iptables);
 
 fn log_and_count(mode: Mode) {
     let http = Http::start(mode);
-    let text = "POST /echo?logged HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nX-Request-Id: my-id\r\n\r\nhello";
+    let text =
+        "POST /echo?logged HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nX-Request-Id: my-id\r\n\r\nhello";
     assert_eq!(http.one(text)["body"], "hello");
     let line = http.logged("/echo?logged");
     for (field, wanted) in [
@@ -174,7 +175,10 @@ fn h2c(mode: Mode) {
     let seen = Finished::of(curl.arg(format!("http://{PEER4}:8082/h2"))).success();
     assert_eq!(seen, "HTTP/2.0\n2 200");
     let line = http.logged("/h2");
-    assert_eq!((&line["protocol"], &line["status"], &line["responseBytes"]), (&"HTTP/2".into(), &200.into(), &9.into()));
+    assert_eq!(
+        (&line["protocol"], &line["status"], &line["responseBytes"]),
+        (&"HTTP/2".into(), &200.into(), &9.into())
+    );
     http.counted("GET", 200, "", 1);
 }
 in_modes!(h2c: Ebpf, Iptables);
