@@ -6,8 +6,9 @@ cases HOST PORT JSON
     until the connection ends.
 transfer HOST PORT PATH BYTES FRAMING
     Sends a body, `length` or `chunked`, and reads one.
-leave HOST PORT PATH
-    Resets the connection when the first bytes of an answer's body are there.
+leave HOST PORT PATH STATUS
+    Resets the connection when the first bytes of an answer's body are there; for status 0, when the request has come
+    to a server that does not answer.
 """
 
 import json
@@ -166,15 +167,30 @@ def transfer(host, port, path, length, framing):
     print(json.dumps({"name": path, "sent": str(sent), "answer": answer}))
 
 
-def leave(host, port, path):
+def leave(host, port, path, wanted):
+    """The connection ends by a reset when the server has the request, and the client what there is of an answer."""
+    status = 0
     with connect(host, port) as sock:
-        sock.sendall(f"GET {path} HTTP/1.1\r\nhost: test\r\n\r\n".encode())
         reader = Answers(sock)
-        status, _ = reader.head()
-        while not reader.kept:
-            reader.more()
+        sock.sendall(f"GET {path} HTTP/1.1\r\nhost: test\r\n\r\n".encode())
+        if wanted == "0":
+            came(host, port, path)
+        else:
+            status, _ = reader.head()
+            while not reader.kept:
+                reader.more()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     print(json.dumps({"name": path, "status": status}))
+
+
+def came(host, port, path):
+    """Asks on other connections until a request for this path has come to the server."""
+    while True:
+        with connect(host, port) as sock:
+            sock.sendall(b"GET /count HTTP/1.1\r\nhost: test\r\n\r\n")
+            seen = json.loads(Answers(sock).answer("GET")["body"])
+        if any(head.startswith(f"GET {path} ") for head in seen["heads"]):
+            return
 
 
 def main():

@@ -146,6 +146,17 @@ class Server:
             pass
         return False
 
+    def on_close_after(self, sock, method, fields, body):
+        """Answers, and closes without having said so."""
+        self.on_echo(sock, method, fields, body)
+        return False
+
+    def on_silent(self, sock, _method, _fields, _body):
+        """Does not answer, until its client goes."""
+        while sock.recv(4096):
+            pass
+        return False
+
     def on_flood(self, sock, _method, fields, _body):
         """Answers without end."""
         sock.sendall(f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n{fields}\r\n".encode())

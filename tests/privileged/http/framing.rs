@@ -106,7 +106,8 @@ fn all_are_refused(http: &Http, good: usize, case_of: impl Fn(&str, &str) -> Val
         each.filter_map(|((_, reason, status, _), seen)| wrong(seen, good, *status, reason)).collect();
     let heads = http.heads();
     assert!(heads.iter().all(|head| head.starts_with("GET /echo?good HTTP/1.1\r\n")), "{heads:#?}");
-    assert!(wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), bad.len());
+    let (wrongs, good_ones) = (wrong.len(), heads.len());
+    assert!(wrong.is_empty(), "{wrongs} of {}, with {good_ones} good ones: {wrong:#?}", bad.len());
     assert_eq!(heads.len(), good * bad.len());
 }
 

@@ -32,18 +32,61 @@ fn chunks_both_ways(mode: Mode) {
 }
 in_modes!(chunks_both_ways: Ebpf, Iptables);
 
-/// The upstream's connection ends with its answer; the client is told all of it, and where it ends.
+/// The upstream's connection ends with its answer; the client is told all of it and where it ends, and goes on.
 fn close_delimited(mode: Mode) {
     let http = Http::start(mode);
-    let steps = [Some(&*get("/close-delimited")), None].map(|step| step.map(str::to_owned));
-    let steps: Vec<Option<&str>> = steps.iter().map(Option::as_deref).collect();
+    let (first, second) = (get("/close-delimited"), get("/echo"));
+    let steps = [Some(&*first), None, Some(&*second), None];
     let seen = http.cases(&[case("close", &steps, Some(0))]).remove(0);
-    let answer = &seen["answers"][0];
-    assert_eq!((&answer["body"], &answer["cut"]), (&"to the end".into(), &false.into()), "{seen:#}");
+    let [first, second] = &seen["answers"].as_array().unwrap()[..] else { panic!("{seen:#}") };
+    assert_eq!((&first["body"], &first["cut"]), (&"to the end".into(), &false.into()), "{seen:#}");
+    assert_eq!((&second["status"], &second["headers"]["x-connection"]), (&200.into(), &"2".into()));
     assert_eq!(http.logged("/close-delimited")["flags"], Value::Null);
-    http.counted("GET", 200, "", 1);
+    http.counted("GET", 200, "", 2);
 }
 in_modes!(close_delimited: Ebpf, Iptables);
+
+/// The upstream closes after each answer without a word of it: the next request goes by a new connection.
+fn closed_between_requests(mode: Mode) {
+    const REQUESTS: usize = 30;
+    let http = Http::start(mode);
+    let request = get("/close-after");
+    let steps = [Some(&*request), None].repeat(REQUESTS);
+    let seen = http.cases(&[case("closed", &steps, Some(0))]).remove(0);
+    let answers = seen["answers"].as_array().unwrap();
+    assert_eq!(answers.len(), REQUESTS, "{seen:#}");
+    for (number, answer) in answers.iter().enumerate() {
+        let connection = (number + 1).to_string();
+        assert_eq!(
+            (&answer["status"], &answer["headers"]["x-connection"]),
+            (&200.into(), &connection.into())
+        );
+    }
+}
+in_modes!(closed_between_requests: Ebpf, Iptables);
+
+/// A client of HTTP/1.0 knows no chunks: its answer ends with its connection.
+fn http_1_0(mode: Mode) {
+    let http = Http::start(mode);
+    let seen = http.whole("POST /chunked HTTP/1.0\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello");
+    let answer = &seen["answers"][0];
+    assert_eq!((&answer["status"], &answer["body"]), (&200.into(), &"hello".into()), "{seen:#}");
+    assert_eq!(answer["headers"]["transfer-encoding"], Value::Null, "{seen:#}");
+    assert_eq!((&answer["cut"], &seen["end"]), (&false.into(), &"eof".into()), "{seen:#}");
+}
+in_modes!(http_1_0: Ebpf, Iptables);
+
+/// It may come without a Host, which a request of HTTP/1.1 must have (RFC 9112 section 3.2): it goes on as one that its
+/// server takes.
+fn http_1_0_without_host(mode: Mode) {
+    let http = Http::start(mode);
+    let seen = http.whole("GET /echo HTTP/1.0\r\n\r\n");
+    assert_eq!(seen["answers"][0]["status"], 200, "{seen:#}");
+    let head = http.heads().remove(0);
+    let has_host = head.to_ascii_lowercase().contains("\r\nhost:");
+    assert!(has_host || head.starts_with("GET /echo HTTP/1.0\r\n"), "{head}");
+}
+in_modes!(http_1_0_without_host: Ebpf, Iptables);
 
 /// The client sends its body only when it is told to.
 fn expect_continue(mode: Mode) {
