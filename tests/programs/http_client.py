@@ -88,7 +88,7 @@ class Answers:
             elif "content-length" in fields:
                 self.sized(int(fields["content-length"]), body)
             else:
-                self.sized(float("inf"), body)
+                self.sized(sys.maxsize, body)
         except End:
             cut = "content-length" in fields or "transfer-encoding" in fields or self.end != "eof"
         digest = str(body.digest)
