@@ -22,6 +22,7 @@ mod envoy;
 mod fast_open;
 mod half_close;
 mod hazards;
+mod http;
 mod init;
 mod kill;
 mod link_local;

@@ -47,9 +47,11 @@ pub use init::Init;
 pub use netns::Netns;
 pub use pair::{PEER4, PEER6, POD4, POD6, Pair};
 pub use place::Place;
-pub use probe::{Probe, probe};
+pub use probe::{Probe, ask_http, probe};
 pub use process::{Finished, Program};
 pub use require::tool;
-pub use servers::{Envoy, Kind, Nginx, Postgres, Redis, http_server, listen, listen_twice, serve};
+pub use servers::{
+    Envoy, Kind, Nginx, Postgres, Redis, http_server, listen, listen_twice, serve, serve_http,
+};
 pub use sidecar::{Sidecar, binary, binary_for_everyone, cli};
 pub use wait::{DEADLINE, eventually};

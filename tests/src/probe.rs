@@ -20,6 +20,13 @@ pub fn probe(place: &Place, args: &[&str]) -> Value {
     last_line(&finished.success())
 }
 
+/// Runs `programs/http_client.py` at `place` to its end and gives the lines that it printed, one for each case.
+#[track_caller]
+pub fn ask_http(place: &Place, args: &[&str]) -> Vec<Value> {
+    let finished = Finished::of(servers::python(place, "http_client.py").args(args));
+    finished.success().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 impl Probe {
     /// Runs a probe at `place` until it has said what it saw, with its connections open.
     #[track_caller]

@@ -92,6 +92,15 @@ pub fn http_server(netns: &Netns, place: &Place, port: u16, directory: &Path) ->
     accepts(netns, port, program)
 }
 
+/// Starts `programs/http_server.py` on `port` of every IPv4 address: it keeps the headers of requests as they came, and what it
+/// does with a request is said by its path.
+#[track_caller]
+pub fn serve_http(place: &Place, port: u16) -> Program {
+    let mut program = Program::start(python(place, "http_server.py").arg("0.0.0.0").arg(port.to_string()));
+    program.wait_for_output("listening");
+    program
+}
+
 /// A command that runs one of `tests/programs` at `place`.
 pub(crate) fn python(place: &Place, script: &str) -> Command {
     let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
