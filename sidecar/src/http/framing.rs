@@ -34,6 +34,15 @@ pub(super) struct Refusal {
     pub(super) reason: &'static str,
 }
 
+/// Bytes that are refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Bad {
+    /// Why.
+    pub(super) refusal: Refusal,
+    /// So many of them were whole requests, or the end of one.
+    pub(super) before: usize,
+}
+
 /// Follows one client's bytes.
 #[derive(Debug)]
 pub(super) struct Framing {
@@ -100,10 +109,13 @@ impl Framing {
     }
 
     /// Takes in what came, and says how much of it may be passed on: all, or what ends a request whose answer decides what the
-    /// rest is. After an error nothing may.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let mut at = 0;
+    /// rest is. After an error nothing may but what was whole before.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, Bad> {
+        let (mut at, mut before) = (0, 0);
         while at < bytes.len() {
+            if matches!(self.state, State::Between(_)) && self.line.is_empty() {
+                before = at;
+            }
             let rest = &bytes[at..];
             at += match &mut self.state {
                 State::Undecided => return Ok(at),
@@ -117,7 +129,9 @@ impl Framing {
                     taken
                 }
                 State::Chunked(chunks) if chunks.is_in_data() => chunks.skip(rest.len()),
-                State::Between(_) | State::Head(_) | State::Chunked(_) => self.line(rest)?,
+                State::Between(_) | State::Head(_) | State::Chunked(_) => {
+                    self.line(rest).map_err(|refusal| Bad { refusal, before })?
+                }
             };
         }
         Ok(at)

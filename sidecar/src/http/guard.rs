@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-use super::framing::{Bounds, Framing, Refusal};
+use super::framing::{Bad, Bounds, Framing, Refusal};
 use crate::net::io::{Io, Socket};
 
 /// What is known of a client's bytes, shared by who reads them and who answers.
@@ -90,9 +90,9 @@ impl State {
                 self.held.extend_from_slice(&bytes[taken..]);
                 taken
             }
-            Err(refusal) => {
+            Err(Bad { refusal, before }) => {
                 self.refusal = Some(refusal);
-                0
+                before
             }
         }
     }
@@ -183,6 +183,10 @@ impl<S: Socket> AsyncWrite for Guarded<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.guard.refusal().is_some() {
+            // Why is still to be said.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

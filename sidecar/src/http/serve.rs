@@ -12,6 +12,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -27,6 +28,7 @@ use crate::net::io::{Io, Socket};
 use crate::net::sys;
 use crate::observe::close_reason::CloseReason;
 use crate::observe::connection::Protocol;
+use crate::observe::requests::{Labels, Sample};
 use crate::observe::table::Counters;
 use crate::seldom::Seldom;
 
@@ -69,6 +71,8 @@ enum Told {
     /// A request's header takes too long.
     Late,
     Idle,
+    /// The client has reset the connection.
+    Reset,
 }
 
 /// The client's socket, as hyper's.
@@ -134,8 +138,14 @@ impl Client {
                 }
             }
         };
+        // hyper reads nothing while it waits for an answer, since a client may have closed its side and wait for it.
+        let reset = async {
+            let client = &self.accepted.sockets.client;
+            while client.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {}
+        };
         tokio::select! {
             () = shared.drain.forced() => Told::Forced,
+            () = reset => Told::Reset,
             () = shared.drain.started(), if !draining => Told::Drain,
             () = late => Told::Late,
             () = idle => Told::Idle,
@@ -224,6 +234,18 @@ pub async fn serve(connection: &Connection, version: Version) -> CloseReason {
         let _ = tunnel.await;
     }
     let refusal = client.guard.as_ref().and_then(|guard| guard.refusal()).filter(|_| !client.is_active());
+    if let Some(refusal) = refusal {
+        let none = &client.none;
+        let labels = Labels {
+            direction: accepted.sockets.direction,
+            route: Arc::clone(none),
+            backend: Arc::clone(none),
+            method: "other",
+            code: refusal.status,
+            flags: "DPE",
+        };
+        client.common().requests.count(labels, Sample::default());
+    }
     let unread =
         version == Version::Http1 && sys::unread(&accepted.sockets.client).is_ok_and(|bytes| bytes > 0);
     if refusal.is_some() || unread && reason == CloseReason::Finished {
@@ -255,6 +277,7 @@ async fn http1(client: &Arc<Client>, io: Guarded<ClientSocket>, bounds: Bounds) 
         };
         match told {
             Told::Forced => return CloseReason::Drained,
+            Told::Reset => return CloseReason::ClientReset,
             Told::Late if !client.is_active() => {
                 if let Some(guard) = &client.guard {
                     guard.refuse(Refusal { status: 408, reason: "request-header-timeout" });
@@ -291,6 +314,7 @@ async fn http2(client: &Arc<Client>, io: Io<ClientSocket>, bounds: Bounds) -> Cl
         };
         match told {
             Told::Forced => return CloseReason::Drained,
+            Told::Reset => return CloseReason::ClientReset,
             Told::Late => {}
             Told::Drain | Told::Idle => {
                 draining = true;
@@ -326,8 +350,7 @@ async fn farewell(client: &TcpStream, refusal: Option<Refusal>) {
     let mut left = FAREWELL_BYTES;
     let mut buffer = [0; 4096];
     while left > 0 && client.readable().await.is_ok() {
-        let read =
-            client.try_io(tokio::io::Interest::READABLE, || (&*SockRef::from(client)).read(&mut buffer));
+        let read = client.try_io(Interest::READABLE, || (&*SockRef::from(client)).read(&mut buffer));
         match read {
             Ok(0) => return,
             Ok(read) => left = left.saturating_sub(read),

@@ -41,7 +41,7 @@ pub struct Labels {
 }
 
 /// What is counted of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
     /// From its header to the end of its answer.
     pub duration: Duration,

@@ -9,7 +9,7 @@ fn fed(text: &[u8], piece: usize) -> Result<usize, Refusal> {
     let mut framing = Framing::new(BOUNDS);
     let mut passed = 0;
     for piece in text.chunks(piece) {
-        let taken = framing.take(piece)?;
+        let taken = framing.take(piece).map_err(|bad| bad.refusal)?;
         passed += taken;
         if taken < piece.len() {
             break;
@@ -106,6 +106,18 @@ fn bounds_have_statuses() {
     ] {
         assert_eq!(fed(text.as_bytes(), 7).map_err(|refusal| refusal.status), Err(status));
     }
+}
+
+#[test]
+fn whole_requests_before_a_bad_one_pass() {
+    let good = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let text = format!("{good}{good}GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n");
+    let bad = Framing::new(BOUNDS).take(text.as_bytes()).unwrap_err();
+    assert_eq!((bad.before, bad.refusal.reason), (2 * good.len(), "folded-header"));
+    let mut framing = Framing::new(BOUNDS);
+    let (first, rest) = text.split_at(good.len() - 1);
+    assert_eq!(framing.take(first.as_bytes()), Ok(first.len()));
+    assert_eq!(framing.take(rest.as_bytes()).unwrap_err().before, good.len() + 1);
 }
 
 #[test]
