@@ -291,7 +291,7 @@ impl Connection {
             told = detect::spoken(client, accepted.settings.detection.timeout) => {
                 Ok(told.map_err(failed)?.unwrap_or(Spoken::Bytes))
             }
-            _ = upstream.readable() => Ok(Spoken::Bytes),
+            () = detect::speaks_first(upstream) => Ok(Spoken::Bytes),
         }
     }
 }

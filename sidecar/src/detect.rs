@@ -54,6 +54,9 @@ const METHODS: [&[u8]; 20] = [
     b"QUERY",
     b"PURGE",
 ];
+/// A frame of HTTP/2 (RFC 9113 sections 4.1 and 6.5): its length, its type, no flags, and the connection's own stream.
+const FRAME_HEADER: usize = 9;
+const SETTINGS: u8 = 4;
 /// What has come may not be enough; peeking does not wait for more.
 const AGAIN_FIRST: Duration = Duration::from_millis(1);
 const AGAIN_AT_MOST: Duration = Duration::from_millis(50);
@@ -99,6 +102,17 @@ pub(crate) async fn server_name(client: &TcpStream, patience: Duration) -> io::R
         }
         sleep(again).await;
         again = (again * 2).min(AGAIN_AT_MOST);
+    }
+}
+
+/// Waits until a server says something before its client does, but for HTTP/2: its servers may send their settings at once
+/// (RFC 9113 section 3.4), and say nothing more before the client has spoken. Cancel safe: nothing is taken.
+pub(crate) async fn speaks_first(server: &TcpStream) {
+    let mut first = [0; FRAME_HEADER];
+    match server.peek(&mut first).await {
+        Ok(FRAME_HEADER) if first[3] == SETTINGS && first[4..] == [0; 5] => std::future::pending().await,
+        // A part of it, the end, or an error: the client is told what comes.
+        _ => {}
     }
 }
 
