@@ -6,16 +6,24 @@ cases HOST PORT JSON
     until the connection ends.
 transfer HOST PORT PATH BYTES FRAMING
     Sends a body, `length` or `chunked`, and reads one.
+half HOST PORT PATH
+    Sends a request with a body, ends its side of the connection, and reads to the end.
+dribble HOST PORT TEXT SECONDS
+    Sends a byte of the text each so many seconds, or until an answer comes, which it reads.
+lag HOST PORT PATH BYTES
+    Reads nothing of an answer until its standard input ends, then so many bytes of it.
 leave HOST PORT PATH STATUS
     Resets the connection when the first bytes of an answer's body are there; for status 0, when the request has come
     to a server that does not answer.
 """
 
 import json
+import select
 import socket
 import struct
 import sys
 import threading
+import time
 
 import pattern
 
@@ -75,6 +83,7 @@ class Answers:
         """The next answer as an object; `cut` where it did not come whole."""
         status, fields = self.head()
         body = Body()
+        trailers = []
         cut = False
         try:
             if method == "HEAD" or status < 200 or status in (204, 304):
@@ -83,8 +92,8 @@ class Answers:
                 while length := int(self.line(), 16):
                     self.sized(length, body)
                     self.line()
-                while self.line():
-                    pass
+                while line := self.line():
+                    trailers.append(line)
             elif "content-length" in fields:
                 self.sized(int(fields["content-length"]), body)
             else:
@@ -92,7 +101,8 @@ class Answers:
         except End:
             cut = "content-length" in fields or "transfer-encoding" in fields or self.end != "eof"
         digest = str(body.digest)
-        return {"status": status, "headers": fields, "body": body.text(), "digest": digest, "cut": cut}
+        told = {"body": body.text(), "digest": digest, "trailers": trailers, "cut": cut}
+        return {"status": status, "headers": fields, **told}
 
 
 class Body:
@@ -183,6 +193,42 @@ def leave(host, port, path, wanted):
     print(json.dumps({"name": path, "status": status}))
 
 
+def half(host, port, path):
+    with connect(host, port) as sock:
+        sock.sendall(f"POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nhello".encode())
+        sock.shutdown(socket.SHUT_WR)
+        reader = Answers(sock)
+        answer = reader.answer("POST")
+        try:
+            while True:
+                reader.more()
+        except End:
+            print(json.dumps({"name": path, "answer": answer, "end": reader.end}))
+
+
+def dribble(host, port, text, seconds):
+    started = time.monotonic()
+    with connect(host, port) as sock:
+        reader = Answers(sock)
+        for byte in text.encode("latin-1"):
+            sock.sendall(bytes([byte]))
+            if select.select([sock], [], [], float(seconds))[0]:
+                break
+        answer = reader.answer("GET")
+    print(json.dumps({"name": "dribble", "answer": answer, "elapsed": time.monotonic() - started}))
+
+
+def lag(host, port, path, length):
+    with connect(host, port) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nhost: test\r\n\r\n".encode())
+        print(json.dumps({"name": path}), flush=True)
+        sys.stdin.read()
+        left = int(length)
+        while left > 0 and (chunk := sock.recv(1 << 18)):
+            left -= len(chunk)
+    print(json.dumps({"name": path, "missing": max(left, 0)}))
+
+
 def came(host, port, path):
     """Asks on other connections until a request for this path has come to the server."""
     while True:
@@ -199,7 +245,8 @@ def main():
         for case in json.loads(rest[0]):
             run(host, port, case)
     else:
-        {"transfer": transfer, "leave": leave}[command](host, port, *rest)
+        commands = (transfer, half, dribble, lag, leave)
+        {one.__name__: one for one in commands}[command](host, port, *rest)
 
 
 main()

@@ -5,6 +5,7 @@ connection that it came by, and `x-digest`, length and SHA-256 of the request's 
 """
 
 import json
+import select
 import signal
 import socket
 import struct
@@ -24,6 +25,7 @@ class Incoming:
     def __init__(self, sock):
         self.sock = sock
         self.kept = b""
+        self.trailers = []
 
     def more(self):
         chunk = self.sock.recv(1 << 18)
@@ -52,8 +54,8 @@ class Incoming:
         while length := int(self.until(b"\r\n").split(b";")[0], 16):
             parts.append(self.exactly(length))
             self.until(b"\r\n")
-        while self.until(b"\r\n") != b"\r\n":
-            pass
+        while (line := self.until(b"\r\n")) != b"\r\n":
+            self.trailers.append(line.decode("latin-1").strip())
         return b"".join(parts)
 
 
@@ -62,6 +64,8 @@ class Server:
         self.lock = threading.Lock()
         self.heads = []
         self.whole = 0
+        self.trailers = []
+        self.stalled = None
         self.connections = 0
 
     def serve(self, sock):
@@ -76,10 +80,12 @@ class Server:
             if counts:
                 with self.lock:
                     self.heads.append(head.decode("latin-1"))
-            body = self.body(sock, incoming, head)
+            body = b"" if target == "/early" else self.body(sock, incoming, head)
             if counts:
                 with self.lock:
                     self.whole += 1
+                    self.trailers += incoming.trailers
+                    incoming.trailers = []
             digest = pattern.Digest()
             digest.update(body)
             fields = f"x-connection: {number}\r\nx-digest: {digest}\r\n"
@@ -112,6 +118,17 @@ class Server:
             sock.sendall(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
         sock.sendall(b"0\r\n\r\n")
         return True
+
+    def on_trailers(self, sock, _method, fields, body):
+        """Sends it back in one chunk, with a trailer."""
+        head = f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n{fields}\r\n"
+        sock.sendall(f"{head}{len(body):x}\r\n".encode() + body + b"\r\n0\r\nx-sum: 3\r\n\r\n")
+        return True
+
+    def on_early(self, sock, _method, fields, _body):
+        """Answers before the body, of which it reads nothing."""
+        sock.sendall(f"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n{fields}\r\n".encode())
+        return False
 
     def on_close_delimited(self, sock, _method, fields, _body):
         """Its answer ends with the connection."""
@@ -158,16 +175,25 @@ class Server:
         return False
 
     def on_flood(self, sock, _method, fields, _body):
-        """Answers without end."""
+        """Answers without end, and keeps how much it had sent when that stopped for a second."""
         sock.sendall(f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n{fields}\r\n".encode())
-        chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        chunk = memoryview(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+        sent = 0
         while True:
-            sock.sendall(chunk)
+            at = sent % len(chunk)
+            if not select.select([], [sock], [], 1)[1]:
+                with self.lock:
+                    self.stalled = sent
+                continue
+            sent += sock.send(chunk[at:], socket.MSG_DONTWAIT)
 
     def on_count(self, sock, _method, _fields, _body):
-        """Says which requests came, but for those that asked this, and how many of them came whole."""
+        """Says which requests came, but for those that asked this, how many of them came whole, their trailers, and
+        where a flood came to a halt.
+        """
         with self.lock:
-            seen = json.dumps({"heads": self.heads, "whole": self.whole}).encode()
+            names = ("heads", "whole", "trailers", "stalled")
+            seen = json.dumps({name: getattr(self, name) for name in names}).encode()
         sock.sendall(f"HTTP/1.1 200 OK\r\ncontent-length: {len(seen)}\r\n\r\n".encode() + seen)
         return True
 

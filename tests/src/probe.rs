@@ -40,8 +40,9 @@ impl Probe {
         Self::start(servers::python(place, "bypass.py").args(args))
     }
 
+    /// Runs another program that says on lines of JSON what it saw, until the first.
     #[track_caller]
-    fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let mut program = Program::start(command);
         let seen = last_line(&program.wait_for_output("\n"));
         Self { program, seen }

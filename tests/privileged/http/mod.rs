@@ -1,47 +1,89 @@
-//! HTTP/1.1 that is captured on its way out and has no route: it goes where its client meant it to. Programs are
-//! `programs/http_server.py` in one network namespace and `programs/http_client.py` under a sidecar in another.
+//! HTTP that has no route: it goes where its client meant it to, or where an explicit listener forwards it. Programs are
+//! `programs/http_server.py` in one network namespace and `programs/http_client.py` in another, one of them under a sidecar;
+//! a scenario that does not say otherwise is about requests captured on their way out.
 
+mod detection;
 mod failures;
 mod framing;
+mod grpc;
 mod passthrough;
+mod ways;
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use sidecar_tests::{
-    Config, DEADLINE, Mode, PEER4, Pair, Place, Program, Sidecar, ask_http, eventually, serve_http,
+    Config, DEADLINE, Mode, PEER4, POD4, Pair, Place, Program, Sidecar, ask_http, eventually, serve_http,
 };
 use tempfile::TempDir;
 
 /// Where the server is.
 const PORT: u16 = 8080;
 
+/// Where an explicit listener is.
+const FRONT: u16 = 8083;
+
+/// How requests come to the sidecar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// Captured, of a program under it.
+    Outbound,
+    /// Steered, to a program under it.
+    Inbound,
+    /// Through an explicit listener.
+    Listener,
+}
+
 /// A server and a sidecar between it and its clients. Fields are dropped in order.
 struct Http {
     sidecar: Sidecar,
     _server: Program,
     logs: TempDir,
+    way: Way,
     net: Pair,
 }
 
 impl Http {
     #[track_caller]
     fn start(mode: Mode) -> Self {
+        Self::by(Way::Outbound, mode)
+    }
+
+    #[track_caller]
+    fn by(way: Way, mode: Mode) -> Self {
+        Self::with(way, mode, |config| config)
+    }
+
+    /// With changes to the configuration.
+    #[track_caller]
+    fn with(way: Way, mode: Mode, change: impl FnOnce(Config) -> Config) -> Self {
+        Self::before(PORT, way, mode, change)
+    }
+
+    /// Before another server, which a scenario starts on this port.
+    #[track_caller]
+    fn before(port: u16, way: Way, mode: Mode, change: impl FnOnce(Config) -> Config) -> Self {
         let net = Pair::new("http");
-        let server = serve_http(&net.peer.place(), PORT);
         let logs = tempfile::tempdir().unwrap();
         let config = Config::new(mode)
             .with("accessLog.format", "json")
             .with("accessLog.path", log_of(&logs).to_str().unwrap())
             .with("limits.maxRequestHeaderBytes", "8KiB");
-        let sidecar = Sidecar::start(&net.pod, &config);
-        Self { sidecar, _server: server, logs, net }
+        let sidecar = Sidecar::start(&net.pod, &change(way.configured(config, port)));
+        let place = if way == Way::Inbound { sidecar.place() } else { net.peer.place() };
+        let server = serve_http(&place, PORT);
+        Self { sidecar, _server: server, logs, way, net }
     }
 
-    /// Runs the client under the sidecar: one of its commands, and what follows host and port.
+    /// Where clients are.
+    fn from(&self) -> Place {
+        if self.way == Way::Outbound { self.sidecar.place() } else { self.net.peer.place() }
+    }
+
+    /// Runs the client: one of its commands, and what follows host and port.
     #[track_caller]
     fn client(&self, command: &str, rest: &[&str]) -> Vec<Value> {
-        client(&self.sidecar.place(), PEER4, command, rest)
+        client(&self.from(), self.way.reached(PORT), command, rest)
     }
 
     /// Runs these cases, each on a connection of its own.
@@ -68,7 +110,8 @@ impl Http {
     #[track_caller]
     fn seen_by_server(&self) -> Value {
         let asked = case("count", &[Some(&get("/count"))], Some(1)).to_string();
-        let seen = client(&self.net.peer.place(), "127.0.0.1", "cases", &[&format!("[{asked}]")]);
+        let beside = if self.way == Way::Inbound { self.net.pod.place() } else { self.net.peer.place() };
+        let seen = client(&beside, ("127.0.0.1", PORT), "cases", &[&format!("[{asked}]")]);
         serde_json::from_str(seen[0]["answers"][0]["body"].as_str().unwrap()).unwrap()
     }
 
@@ -91,8 +134,9 @@ impl Http {
     /// Waits until so many requests are counted under these labels.
     #[track_caller]
     fn counted(&self, method: &str, code: u16, flags: &str, wanted: u64) {
+        let (direction, backend) = self.way.labels();
         let sample = format!(
-            "sidecar_requests_total{{direction=\"outbound\",route=\"passthrough\",backend=\"passthrough\",\
+            "sidecar_requests_total{{direction=\"{direction}\",route=\"passthrough\",backend=\"{backend}\",\
              method=\"{method}\",code=\"{code}\",flags=\"{flags}\"}} {wanted}"
         );
         eventually(DEADLINE, &sample, || {
@@ -102,13 +146,43 @@ impl Http {
     }
 }
 
+impl Way {
+    /// With what it takes to reach a server on this port.
+    fn configured(self, config: Config, port: u16) -> Config {
+        if self != Self::Listener {
+            return config;
+        }
+        let front = json!([{"name": "front", "address": format!("0.0.0.0:{FRONT}"), "forward": "app"}]);
+        let endpoints = json!([{"address": crate::at(PEER4, port)}]);
+        config.with("interception.mode", "none").with("listeners", front).with_backend("app", endpoints)
+    }
+
+    /// The address that clients of a server on this port dial.
+    fn reached(self, port: u16) -> (&'static str, u16) {
+        match self {
+            Self::Outbound => (PEER4, port),
+            Self::Inbound => (POD4, port),
+            Self::Listener => (POD4, FRONT),
+        }
+    }
+
+    /// The direction of its requests, and their backend.
+    fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Outbound => ("outbound", "passthrough"),
+            Self::Inbound => ("inbound", "passthrough"),
+            Self::Listener => ("inbound", "app"),
+        }
+    }
+}
+
 fn log_of(logs: &TempDir) -> PathBuf {
     logs.path().join("access.log")
 }
 
 #[track_caller]
-fn client(place: &Place, host: &str, command: &str, rest: &[&str]) -> Vec<Value> {
-    ask_http(place, &[&[command, host, &PORT.to_string()], rest].concat())
+fn client(place: &Place, (host, port): (&str, u16), command: &str, rest: &[&str]) -> Vec<Value> {
+    ask_http(place, &[&[command, host, &port.to_string()], rest].concat())
 }
 
 /// A case for the client: what it sends, where `None` reads an answer, and how many answers it reads after that;

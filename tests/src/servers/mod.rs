@@ -102,7 +102,7 @@ pub fn serve_http(place: &Place, port: u16) -> Program {
 }
 
 /// A command that runs one of `tests/programs` at `place`.
-pub(crate) fn python(place: &Place, script: &str) -> Command {
+pub fn python(place: &Place, script: &str) -> Command {
     let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
     let mut command = place.command(interpreter());
     // -B: leave no __pycache__ in the source tree.
