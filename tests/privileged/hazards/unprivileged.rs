@@ -5,9 +5,11 @@ use sidecar_tests::{Connection, DEADLINE, Footprint, Init, Netns, Probe, eventua
 use super::{Hop, PORT, config};
 
 #[track_caller]
-fn pod(level: &str) -> (Init, Netns) {
+fn pod(level: &str) -> (Netns, Init) {
     let netns = Netns::new("unprivileged");
-    (Init::arm(&netns, &config(level), &[]), netns)
+    let init = Init::arm(&netns, &config(level), &[]);
+    // Dropped from the last: what is armed is undone from within the namespace.
+    (netns, init)
 }
 
 /// A program's hop, once the proxy serves and the program has said what it saw.
@@ -28,7 +30,7 @@ fn hop(init: &Init, args: &[&str]) -> (Probe, Hop) {
 #[test]
 fn full() {
     require!(root);
-    let (init, netns) = pod("full");
+    let (netns, init) = pod("full");
     let armed = Footprint::of(init.name(), 0, &netns);
     for _ in 0..2 {
         let _proxy = init.proxy();
@@ -46,7 +48,7 @@ fn full() {
 #[test]
 fn who_splices_is_kept_out() {
     require!(root);
-    let (init, _netns) = pod("full");
+    let (_netns, init) = pod("full");
     let _proxy = init.proxy();
     let (_program, hop) = hop(&init, &["blocking", "--way", "splice"]);
     hop.kept_out("lost", "splices");
@@ -56,7 +58,7 @@ fn who_splices_is_kept_out() {
 #[test]
 fn auto_cannot_look_at_programs() {
     require!(root);
-    let (init, _netns) = pod("auto");
+    let (_netns, init) = pod("auto");
     let _proxy = init.proxy();
     let (_program, hop) = hop(&init, &["rounds"]);
     hop.kept_out("observed", "executable cannot be read");
