@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::bypass::Ladder;
 use crate::bypass::hop::{Hop, State};
-use crate::config::{Mode, Protocol};
+use crate::config::{Config, Listener, Mode, Protocol};
 use crate::detect::{self, Spoken};
 use crate::drain::Drain;
 use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst, canonical};
@@ -256,8 +256,7 @@ impl Connection {
     /// that speaks first is heard at once.
     async fn spoken(&self) -> Result<Spoken, CloseReason> {
         let accepted = &*self.accepted;
-        let port =
-            accepted.destination.as_ref().ok().copied().flatten().map(|OrigDst(address)| address.port());
+        let port = accepted.meant_for().map(|address| address.port());
         if port.is_some_and(|port| accepted.settings.detection.opaque_ports.binary_search(&port).is_ok())
             || matches!(&accepted.ingress, Ingress::Listener(front) if front.is_opaque())
         {
@@ -297,18 +296,30 @@ impl Connection {
 }
 
 impl Accepted {
+    /// Where it was meant to go, as far as that is known; none of an explicit listener's.
+    pub fn meant_for(&self) -> Option<SocketAddr> {
+        let destination = self.destination.as_ref().ok().copied().flatten();
+        destination.map(|OrigDst(address)| canonical(address))
+    }
+
     /// Its requests may go elsewhere than it was meant to.
     fn may_be_routed(&self) -> bool {
-        match (&self.ingress, &self.destination) {
+        match (&self.ingress, self.meant_for()) {
             (Ingress::Listener(_), _) => true,
             (Ingress::Outbound, _) => self.shared.http.routes_outbound(),
-            (Ingress::Inbound, Ok(Some(OrigDst(address)))) => self.shared.http.routes_inbound(address.port()),
-            (Ingress::Inbound, _) => false,
+            (Ingress::Inbound, Some(address)) => self.shared.http.routes_inbound(address.port()),
+            (Ingress::Inbound, None) => false,
         }
     }
 }
 
 impl Front {
+    /// As the configuration has it.
+    pub fn new(listener: &Listener, config: &Config) -> Self {
+        let forward = listener.forward.as_ref().and_then(|name| config.backends.get(name));
+        Self { name: listener.name.clone(), forward: forward.cloned().map(Backend::new) }
+    }
+
     fn is_opaque(&self) -> bool {
         self.forward.as_ref().is_some_and(|backend| backend.protocol() == Protocol::Tcp)
     }

@@ -16,7 +16,6 @@ use crate::net::listen::{self, ListenError, Scope};
 use crate::observe::programs::CgroupNames;
 use crate::observe::table::ConnectionTable;
 use crate::settings::Latest;
-use crate::upstream::backend::Backend;
 use crate::workers::Workers;
 
 /// How long a listener is emptied at most: one that cannot be retired is still being connected to.
@@ -64,10 +63,9 @@ impl Bound {
             );
         }
         for listener in &config.listeners {
-            let forward = listener.forward.as_ref().and_then(|name| config.backends.get(name));
             let socket = listen::one(listener.address, "an explicit listener", own_role(config))?;
-            let front = Front { name: listener.name.clone(), forward: forward.cloned().map(Backend::new) };
-            bound.listeners.push((socket, Ingress::Listener(Arc::new(front))));
+            let front = Arc::new(Front::new(listener, config));
+            bound.listeners.push((socket, Ingress::Listener(front)));
         }
         Ok(bound)
     }

@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::{Config, Limits, ProtocolDetection, Timeouts};
 use crate::connection::Front;
-use crate::upstream::backend::Backend;
 
 /// The settings of connections that begin now.
 pub struct Settings {
@@ -24,11 +23,10 @@ pub struct Latest(RwLock<Arc<Settings>>);
 
 impl Settings {
     fn new(config: &Config) -> Self {
-        let fronts = config.listeners.iter().map(|listener| {
-            let forward = listener.forward.as_ref().and_then(|name| config.backends.get(name));
-            let name = listener.name.clone();
-            (name.clone(), Arc::new(Front { name, forward: forward.cloned().map(Backend::new) }))
-        });
+        let fronts = config
+            .listeners
+            .iter()
+            .map(|listener| (listener.name.clone(), Arc::new(Front::new(listener, config))));
         Self {
             timeouts: config.timeouts,
             detection: config.protocol_detection.clone(),

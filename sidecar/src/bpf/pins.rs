@@ -1,4 +1,4 @@
-//! Where links are pinned: a directory on a bpffs.
+//! Where links are pinned, and for a proxy of another user the bypass: a directory on a bpffs.
 
 use std::fs;
 use std::io;

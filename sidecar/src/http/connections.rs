@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use super::Common;
 use crate::config::TargetRef;
 use crate::connection::{Accepted, Ingress};
-use crate::net::addrs::{OrigDst, UpstreamAddr, canonical};
+use crate::net::addrs::UpstreamAddr;
 use crate::observe::close_reason::CloseReason;
 use crate::route::{TcpRules, weights};
 use crate::upstream::cluster::At;
@@ -25,12 +25,10 @@ impl Common {
     /// a backend is reached, it counts.
     pub fn is_guarded(&self, accepted: &Accepted) -> bool {
         let plan = self.plan();
-        if !plan.has_access() {
+        if !plan.has_access {
             return false;
         }
-        let destination = accepted.destination.as_ref().ok().copied().flatten();
-        let destination = destination.map(|OrigDst(address)| canonical(address));
-        match (&accepted.ingress, destination) {
+        match (&accepted.ingress, accepted.meant_for()) {
             (Ingress::Listener(front), _) => {
                 let forward =
                     front.forward.as_ref().map(|backend| TargetRef::Backend(backend.name().to_owned()));
@@ -58,9 +56,7 @@ impl Common {
         let table = &plan.table;
         let tls = accepted.tls.get();
         let name = tls.and_then(|name| name.as_deref());
-        let destination = accepted.destination.as_ref().ok().copied().flatten();
-        let destination = destination.map(|OrigDst(address)| canonical(address));
-        let (by_name, by_port) = match (&accepted.ingress, destination) {
+        let (by_name, by_port) = match (&accepted.ingress, accepted.meant_for()) {
             (Ingress::Listener(front), _) => {
                 (table.of_listener_tls(&front.name), table.of_listener_tcp(&front.name))
             }

@@ -104,7 +104,7 @@ async fn decide(
     }
     let common = client.common();
     let plan = common.plan();
-    if plan.has_access() {
+    if plan.has_access {
         policies::normalise(&mut parts)?;
     }
     let authority = headers::authority(&parts);
@@ -222,10 +222,7 @@ async fn through(
     authority: Option<&Authority>,
     ours: Option<OnUpgrade>,
 ) -> Result<Answer, Stop> {
-    match client.version {
-        Version::Http1 => headers::for_http1(&mut parts, authority),
-        Version::Http2 => headers::for_http2(&mut parts, authority),
-    }
+    headers::for_version(client.version, &mut parts, authority);
     let flow = if body.is_end_stream() { Flow::empty() } else { Flow::Up(body, record.request_bytes()) };
     let sent = upstream::send_on(client, record, Request::from_parts(parts, flow)).await?;
     conclude(sent, ours)

@@ -7,6 +7,8 @@ use hyper::http::request;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Uri, Version};
 
+use super::Version as Spoken;
+
 /// RFC 9110 section 7.6.1, and what older proxies sent.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -105,8 +107,16 @@ pub(super) fn authority(parts: &request::Parts) -> Option<Authority> {
     Authority::try_from(host.as_bytes()).ok()
 }
 
+/// Makes a request one for an upstream that speaks this.
+pub(super) fn for_version(version: Spoken, parts: &mut request::Parts, authority: Option<&Authority>) {
+    match version {
+        Spoken::Http1 => for_http1(parts, authority),
+        Spoken::Http2 => for_http2(parts, authority),
+    }
+}
+
 /// Makes a request one for an HTTP/1.1 upstream: its target is a path, its host a field.
-pub(super) fn for_http1(parts: &mut request::Parts, authority: Option<&Authority>) {
+fn for_http1(parts: &mut request::Parts, authority: Option<&Authority>) {
     parts.version = Version::HTTP_11;
     match authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
         Some(host) => {
@@ -132,7 +142,7 @@ pub(super) fn for_http1(parts: &mut request::Parts, authority: Option<&Authority
 }
 
 /// Makes a request one for an HTTP/2 upstream: its host is a part of its target.
-pub(super) fn for_http2(parts: &mut request::Parts, authority: Option<&Authority>) {
+fn for_http2(parts: &mut request::Parts, authority: Option<&Authority>) {
     parts.version = Version::HTTP_2;
     let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let mut uri = Uri::builder().scheme(Scheme::HTTP).path_and_query(path);

@@ -23,6 +23,8 @@ pub(super) struct Plan {
     of_places: HashMap<TargetRef, Arc<Policies>>,
     of_backends: HashMap<BackendTarget, Arc<Policies>>,
     responses: HashMap<String, DirectResponse>,
+    /// Somewhere it is asked who asks.
+    pub has_access: bool,
 }
 
 impl Plan {
@@ -62,6 +64,8 @@ impl Plan {
         let of_backends =
             clusters.keys().filter_map(|target| Some((target.clone(), of_backend(target)?))).collect();
         Self {
+            // Each has a target, and a place or a rule for it.
+            has_access: !config.access.is_empty(),
             of_backends,
             of_places,
             responses: config
@@ -100,12 +104,6 @@ impl Plan {
     /// The same of requests that go there.
     pub(super) fn policies_of(&self, backend: &BackendTarget) -> Option<&Arc<Policies>> {
         self.of_backends.get(backend)
-    }
-
-    /// Somewhere it is asked who asks.
-    pub(super) fn has_access(&self) -> bool {
-        let mut all = self.of_rules.values().chain(self.of_places.values());
-        all.any(|policies| policies.has_access())
     }
 
     /// Requests that come in there must be asked who asks.

@@ -129,10 +129,14 @@ impl Policies {
     }
 }
 
+/// Its path means one thing to some servers, and another to others.
+fn bad() -> Stop {
+    Reply::new(StatusCode::BAD_REQUEST, "ambiguous-path", "DPE").into()
+}
+
 /// Gives a path one form before a rule is looked for, so that routes and policies and the upstream see the same one. Whether
 /// encoded slashes may pass is each policy's to say.
 pub(super) fn normalise(parts: &mut request::Parts) -> Result<(), Stop> {
-    let bad = || Stop::from(Reply::new(StatusCode::BAD_REQUEST, "ambiguous-path", "DPE"));
     let path = path::normalise(parts.uri.path(), true).map_err(|_| bad())?;
     if path != parts.uri.path() {
         parts.uri = with_path(&parts.uri, &path).ok_or_else(bad)?;
@@ -147,11 +151,8 @@ async fn authorise(
     parts: &mut request::Parts,
     authority: Option<&Authority>,
 ) -> Result<Option<Arc<serde_json::Value>>, Stop> {
-    let bad = || Stop::from(Reply::new(StatusCode::BAD_REQUEST, "ambiguous-path", "DPE"));
-    let path = access.normalise(parts.uri.path()).map_err(|_| bad())?.into_owned();
-    if path != parts.uri.path() {
-        parts.uri = with_path(&parts.uri, &path).ok_or_else(bad)?;
-    }
+    // It has its one form already, in which this policy may yet refuse what others let pass.
+    let path = access.normalise(parts.uri.path()).map_err(|_| bad())?;
     let host = authority.map(Authority::as_str);
     let source = client.accepted.peer.ip().to_canonical();
     let facts = Facts {

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hyper::Request;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::http2;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
@@ -187,13 +186,13 @@ async fn connected(
                 .await
                 .map_err(|error| failed(upstream::failed(crate::opaque::connect_failure(&error))))?;
             let io = upstream::io(stream, client.accepted.sockets.later_hop());
-            handshake(TokioIo::new(io), version, permit).await
+            handshake(io, version, permit).await
         }
         At::Unix(path) => {
             let unavailable =
                 Reply::new(hyper::StatusCode::SERVICE_UNAVAILABLE, "upstream-connect-failed", "UF");
             match timeout(limit, UnixStream::connect(path)).await {
-                Ok(Ok(stream)) => handshake(TokioIo::new(stream), version, permit).await,
+                Ok(Ok(stream)) => handshake(stream, version, permit).await,
                 Ok(Err(error)) => {
                     tracing::debug!(path = %path.display(), %error, "upstream");
                     Err(failed(unavailable))
@@ -204,40 +203,14 @@ async fn connected(
     }
 }
 
-/// The permit is held while the connection is open.
-async fn handshake<T>(io: TokioIo<T>, version: Version, permit: Option<Permit>) -> Result<Sender, Unsent>
+async fn handshake<T>(io: T, version: Version, permit: Option<Permit>) -> Result<Sender, Unsent>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let broken = |error: hyper::Error| {
-        tracing::debug!(%error, "upstream");
-        let reply = Reply::new(hyper::StatusCode::SERVICE_UNAVAILABLE, "upstream-reset", "UC");
+    upstream::handshake(io, version, permit).await.map_err(|reason| {
+        let reply = upstream::failed(reason);
         Unsent { outcome: Outcome::ResetBeforeRequest, reply, is_theirs: true }
-    };
-    match version {
-        Version::Http1 => {
-            let (sender, connection) = http1::handshake(io).await.map_err(broken)?;
-            tokio::spawn(async move {
-                let _permit = permit;
-                if let Err(error) = connection.with_upgrades().await {
-                    tracing::debug!(%error, "upstream");
-                }
-            });
-            Ok(Sender::Http1(sender))
-        }
-        Version::Http2 => {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            let (sender, connection) =
-                builder.timer(TokioTimer::new()).handshake(io).await.map_err(broken)?;
-            tokio::spawn(async move {
-                let _permit = permit;
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "upstream");
-                }
-            });
-            Ok(Sender::Http2(sender))
-        }
-    }
+    })
 }
 
 fn overflow() -> Unsent {

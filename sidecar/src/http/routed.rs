@@ -176,10 +176,7 @@ async fn attempts(
         Protocol::Http2 | Protocol::Grpc => Version::Http2,
         Protocol::Auto | Protocol::Tcp => client.version,
     };
-    match version {
-        Version::Http1 => headers::for_http1(&mut parts, authority),
-        Version::Http2 => headers::for_http2(&mut parts, authority),
-    }
+    headers::for_version(version, &mut parts, authority);
     let overflow = || Stop::from(Reply::new(StatusCode::SERVICE_UNAVAILABLE, "overflow", "UO"));
     let mut permit = match &cluster.circuit {
         Some(circuit) => Some(circuit.requests.acquire().ok_or_else(overflow)?),
@@ -289,10 +286,7 @@ pub(super) fn mirror(
                 Protocol::Http2 | Protocol::Grpc => Version::Http2,
                 _ => Version::Http1,
             };
-            match version {
-                Version::Http1 => headers::for_http1(&mut parts, authority.as_ref()),
-                Version::Http2 => headers::for_http2(&mut parts, authority.as_ref()),
-            }
+            headers::for_version(version, &mut parts, authority.as_ref());
             let Some(chosen) = cluster.pick(&parts.headers, client.accepted.peer, &[]) else { return };
             let request = Request::from_parts(parts, Flow::empty());
             let sending = async {

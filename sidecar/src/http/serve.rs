@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use super::guard::{Guard, Guarded};
 use super::upstream::Sender;
 use super::{Common, Version};
 use crate::connection::{Accepted, Connection, Sockets};
-use crate::net::addrs::{Direction, OrigDst, canonical};
+use crate::net::addrs::Direction;
 use crate::net::io::{Io, Socket};
 use crate::net::sys;
 use crate::observe::close_reason::CloseReason;
@@ -205,13 +205,7 @@ pub async fn serve(connection: &Connection, version: Version) -> CloseReason {
     let client = Arc::new(Client {
         accepted: Arc::clone(accepted),
         version,
-        destination: accepted
-            .destination
-            .as_ref()
-            .ok()
-            .copied()
-            .flatten()
-            .map(|OrigDst(address)| canonical(address)),
+        destination: accepted.meant_for(),
         own: Mutex::new(None),
         guard: (version == Version::Http1).then(|| Arc::new(Guard::new(bounds))),
         tunnel: Mutex::new(None),
@@ -266,7 +260,29 @@ async fn http1(client: &Arc<Client>, io: Guarded<ClientSocket>, bounds: Bounds) 
         let client = Arc::clone(client);
         async move { Ok::<_, Infallible>(exchange(client, request).await) }
     });
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    drive(client, serving, |serving| serving.graceful_shutdown()).await
+}
+
+async fn http2(client: &Arc<Client>, io: Io<ClientSocket>, bounds: Bounds) -> CloseReason {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX));
+    let service = service_fn(|request| {
+        let client = Arc::clone(client);
+        async move { Ok::<_, Infallible>(exchange(client, request).await) }
+    });
+    let serving = pin!(builder.serve_connection(TokioIo::new(io), service));
+    drive(client, serving, |serving| serving.graceful_shutdown()).await
+}
+
+/// Serves until the connection ends, by itself or since it was told to. `shut_down`: lets it end when it has nothing more to do.
+async fn drive<F>(client: &Client, mut serving: Pin<&mut F>, shut_down: impl Fn(Pin<&mut F>)) -> CloseReason
+where
+    F: Future<Output = Result<(), hyper::Error>>,
+{
     let mut draining = false;
     loop {
         let mut beside = pin!(Seldom::new(client.told(draining)));
@@ -287,38 +303,7 @@ async fn http1(client: &Arc<Client>, io: Guarded<ClientSocket>, bounds: Bounds) 
             Told::Late => {}
             Told::Drain | Told::Idle => {
                 draining = true;
-                serving.as_mut().graceful_shutdown();
-            }
-        }
-    }
-}
-
-async fn http2(client: &Arc<Client>, io: Io<ClientSocket>, bounds: Bounds) -> CloseReason {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX));
-    let service = service_fn(|request| {
-        let client = Arc::clone(client);
-        async move { Ok::<_, Infallible>(exchange(client, request).await) }
-    });
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut draining = false;
-    loop {
-        let mut beside = pin!(Seldom::new(client.told(draining)));
-        let told = tokio::select! {
-            biased;
-            ended = serving.as_mut() => return closed(ended),
-            told = beside.as_mut() => told,
-        };
-        match told {
-            Told::Forced => return CloseReason::Drained,
-            Told::Reset => return CloseReason::ClientReset,
-            Told::Late => {}
-            Told::Drain | Told::Idle => {
-                draining = true;
-                serving.as_mut().graceful_shutdown();
+                shut_down(serving.as_mut());
             }
         }
     }

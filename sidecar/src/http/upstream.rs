@@ -220,18 +220,34 @@ async fn connect(client: &Arc<Client>, target: UpstreamAddr) -> Result<Sender, C
         let stream = opaque::dial(&client.accepted, target).await?;
         UpstreamSocket::Later(stream, sockets.later_hop().map(Box::new))
     };
-    let io = TokioIo::new(Io(Arc::new(socket)));
+    let sender = handshake(Io(Arc::new(socket)), client.version, None).await?;
+    if let Sender::Http2(sender) = &sender {
+        let kept = Sender::Http2(sender.clone());
+        *client.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+    }
+    Ok(sender)
+}
+
+/// Begins to speak on a connection, whose permit is held while it is open.
+pub(super) async fn handshake<T>(
+    io: T,
+    version: Version,
+    permit: Option<Permit>,
+) -> Result<Sender, CloseReason>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let io = TokioIo::new(io);
     let broken = |error: hyper::Error| {
         tracing::debug!(%error, "upstream");
         CloseReason::UpstreamReset
     };
-    match client.version {
+    match version {
         Version::Http1 => {
             let (sender, connection) = http1::handshake(io).await.map_err(broken)?;
             tokio::spawn(async move {
-                if let Err(error) = connection.with_upgrades().await {
-                    tracing::debug!(%error, "upstream");
-                }
+                let _permit = permit;
+                let _ = connection.with_upgrades().await.map_err(broken);
             });
             Ok(Sender::Http1(sender))
         }
@@ -240,12 +256,9 @@ async fn connect(client: &Arc<Client>, target: UpstreamAddr) -> Result<Sender, C
             let (sender, connection) =
                 builder.timer(TokioTimer::new()).handshake(io).await.map_err(broken)?;
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "upstream");
-                }
+                let _permit = permit;
+                let _ = connection.await.map_err(broken);
             });
-            let kept = Sender::Http2(sender.clone());
-            *client.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
             Ok(Sender::Http2(sender))
         }
     }
