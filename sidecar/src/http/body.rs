@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::client::Active;
 use super::record::Record;
-use super::serve::Active;
 use super::upstream::Lease;
 
 /// The body of a message that the proxy sends.

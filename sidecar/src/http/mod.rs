@@ -4,23 +4,28 @@
 //! sent, [`upstream`] sends it, and [`record`] counts and logs it when its answer is over.
 
 mod body;
+mod client;
 mod connections;
 mod exchange;
+mod farewell;
 mod framing;
 mod guard;
 mod headers;
+mod interim;
 mod metrics;
+mod own;
 mod plan;
 mod policies;
 mod pool;
 mod record;
 mod reply;
+mod rest;
 mod routed;
 mod serve;
 mod tunnel;
 mod upstream;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::task::JoinSet;
@@ -56,6 +61,8 @@ pub struct Common {
     retries: AtomicU64,
     /// Requests that a rate limit refused.
     limited: AtomicU64,
+    /// How often a connection went to rest. Wraps around.
+    rested: AtomicU32,
     /// What holds for requests that begin now.
     plan: RwLock<Arc<Plan>>,
     /// Looks after the endpoints and keys of the plan.
@@ -78,11 +85,17 @@ impl Common {
             passthrough: "passthrough".into(),
             retries: AtomicU64::new(0),
             limited: AtomicU64::new(0),
+            rested: AtomicU32::new(0),
             plan: RwLock::new(Arc::clone(&plan)),
             keepers: Mutex::default(),
         };
         common.look_after(&plan);
         common
+    }
+
+    /// Keeps memory small. Never ends.
+    pub async fn tidy(&self) {
+        rest::tidy(self).await;
     }
 
     /// Requests that begin from now on follow this configuration.

@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 
 use super::Version;
 use super::body::Flow;
+use super::client::Client;
 use super::reply::Reply;
-use super::serve::Client;
 use super::upstream::{self, Lease, Sender, Sent, Unsent};
 use crate::net::addrs::UpstreamAddr;
 use crate::policy::circuit::Permit;
@@ -207,7 +207,7 @@ async fn handshake<T>(io: T, version: Version, permit: Option<Permit>) -> Result
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    upstream::handshake(io, version, permit).await.map_err(|reason| {
+    upstream::handshake(io, version, permit).await.map(|(sender, _)| sender).map_err(|reason| {
         let reply = upstream::failed(reason);
         Unsent { outcome: Outcome::ResetBeforeRequest, reply, is_theirs: true }
     })

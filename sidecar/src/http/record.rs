@@ -8,9 +8,9 @@ use hyper::header::{HeaderMap, USER_AGENT};
 use hyper::http::request;
 use hyper::{Method, StatusCode};
 
+use super::client::Client;
 use super::headers::{REQUEST_ID, TRACEPARENT, authority};
 use super::reply::{Reply, protocol};
-use super::serve::Client;
 use crate::observe::request_line::RequestLine;
 use crate::observe::requests::{Labels, Sample};
 

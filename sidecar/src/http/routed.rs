@@ -13,11 +13,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{sleep, timeout};
 
 use super::body::Flow;
+use super::client::Client;
 use super::plan::Plan;
 use super::policies::{Policies, Stop};
 use super::record::Record;
 use super::reply::Reply;
-use super::serve::Client;
 use super::upstream::{Sent, Unsent};
 use super::{Version, headers, pool};
 use crate::config::Protocol;
