@@ -94,9 +94,10 @@ fn tcp(results: &Results) -> Vec<Bar> {
 fn http(results: &Results) -> Vec<Bar> {
     use Bound::{AtLeast, AtMost};
     use Metric::{P50, P99, ProxyCpuPerMillion, Rate, Resident, ResidentIdle};
-    use Mode::EnvoyIptables as Envoy;
+    use Mode::{EnvoyIptables as Envoy, Policies, Route};
 
-    let (http1, paced, http2, hold) = (Case::http1(), Case::paced(), Case::http2(), Case::hold_http());
+    let (http1, paced, http2, grpc) = (Case::http1(), Case::paced(), Case::http2(), Case::grpc());
+    let (hold, routes) = (Case::hold_http(), Case::routes());
     let mut bars = Vec::new();
     for mode in [Mode::Ebpf, Mode::EbpfFull] {
         let mut bar = |what: String, bound, series: Series| {
@@ -110,12 +111,15 @@ fn http(results: &Results) -> Vec<Bar> {
         bar(format!("{paced}: added p50, {mode} to {Envoy}"), AtMost(0.6), added(P50));
         bar(format!("{paced}: added p99, {mode} to {Envoy}"), AtMost(0.8), added(P99));
         bar(format!("{http2}: rate, {mode} to {Envoy}"), AtLeast(1.2), ratio(http2, Rate));
+        bar(format!("{grpc}: rate, {mode} to {Envoy}"), AtLeast(1.2), ratio(grpc, Rate));
         let resident = ratio(hold, Resident);
         bar(format!("{hold}: resident memory, {mode} to {Envoy}"), AtMost(0.25), resident);
         let idle = results.of(hold).map(|measured| measured.series(mode, ResidentIdle)).unwrap_or_default();
         let idle = idle.into_iter().map(|bytes| Some(ResidentIdle.in_unit(bytes?))).collect();
         bar(format!("resident memory idle in MB, {mode}"), AtMost(12.0), idle);
     }
+    let seen = Spread::of(&results.ratio(routes, Rate, Policies, Route));
+    bars.push(Bar { what: format!("{routes}: rate, {Policies} to {Route}"), bound: AtLeast(0.85), seen });
     bars
 }
 

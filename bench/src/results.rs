@@ -52,21 +52,29 @@ impl Results {
     /// A remark for each mode with a bypass that carried nothing where it could: its figures are those without.
     pub(crate) fn without_bypass(&self) -> Vec<String> {
         let could = |load| match load {
-            Load::PingPong { .. } | Load::Http1 { .. } | Load::Paced { .. } | Load::Http2 { .. } => true,
+            Load::PingPong { .. }
+            | Load::Http1 { .. }
+            | Load::Paced { .. }
+            | Load::Http2 { .. }
+            | Load::Grpc { .. }
+            | Load::Routes { .. } => true,
             Load::Hold { .. } | Load::HoldHttp { .. } | Load::Connect { .. } | Load::Bulk { .. } => false,
         };
-        let cases = || self.cases.iter().filter(|measured| could(measured.case.load));
+        let cases = |mode| {
+            let compares = move |measured: &&Measured| measured.case.compares(mode);
+            self.cases.iter().filter(move |measured| could(measured.case.load)).filter(compares)
+        };
         let carried = |measured: &&Measured, mode| {
             measured.series(mode, Metric::BypassShare).iter().flatten().any(|&share| share > 0.0)
         };
-        let idle = |mode| cases().filter(|measured| !carried(measured, mode)).count();
+        let idle = |mode| cases(mode).filter(|measured| !carried(measured, mode)).count();
         let modes = self.modes.iter().filter(|mode| mode.bypass() != "off" && idle(**mode) > 0);
         modes
             .map(|&mode| {
                 format!(
                     "{mode}: the bypass carried nothing in {} of {} cases of messages",
                     idle(mode),
-                    cases().count()
+                    cases(mode).count()
                 )
             })
             .collect()

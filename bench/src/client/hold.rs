@@ -10,7 +10,7 @@ use crate::http1;
 
 /// Opens them, exchanges a message or request on each, says `ready`, and keeps them until standard input ends.
 pub(super) fn run(target: SocketAddr, connections: usize, http: bool) -> Result<()> {
-    let request = http1::request(target.port());
+    let request = http1::request(target.port(), None);
     let mut held = Vec::with_capacity(connections);
     for number in 0..connections {
         let mut stream = TcpStream::connect(target).with_context(|| format!("connection {number}"))?;
