@@ -140,6 +140,7 @@ impl Results {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Sample;
 
     fn bar(bound: Bound, median: Option<f64>) -> Option<bool> {
         let seen = median.map(|median| Spread { median, min: 0.0, max: 9.0 });
@@ -153,5 +154,27 @@ mod tests {
         assert_eq!(bar(Bound::AtLeast(1.7), Some(1.8)), Some(true));
         assert_eq!(bar(Bound::AtLeast(1.7), Some(1.6)), Some(false));
         assert_eq!(bar(Bound::AtLeast(1.7), None), None);
+    }
+
+    /// The verdicts on one round of a case with these rates.
+    fn verdicts<const N: usize>(case: Case, rates: [(Mode, f64); N]) -> Vec<(String, bool)> {
+        let round = rates.map(|(mode, rate)| (mode, Sample::from([(Metric::Rate, rate)])));
+        let results = Results::of_round(Suite::Http, &rates.map(|(mode, _)| mode), case, round.into());
+        let seen = bars(&results).into_iter().filter_map(|bar| Some((bar.is_met()?, bar.what)));
+        seen.map(|(is_met, what)| (what, is_met)).collect()
+    }
+
+    #[test]
+    fn policies_are_compared_with_the_plain_route() {
+        let of = |policies| verdicts(Case::routes(), [(Mode::Route, 100.0), (Mode::Policies, policies)]);
+        let what = "HTTP/1.1 by a route, 64 connections, proxy apart: rate, eBPF policies to eBPF route";
+        assert_eq!((of(86.0), of(84.0)), (vec![(what.into(), true)], vec![(what.into(), false)]));
+    }
+
+    #[test]
+    fn calls_are_compared_with_envoy() {
+        let rates = [(Mode::Ebpf, 119.0), (Mode::EbpfFull, 121.0), (Mode::EnvoyIptables, 100.0)];
+        let what = |mode: &str| format!("gRPC, 100 streams, proxy apart: rate, {mode} to Envoy iptables");
+        assert_eq!(verdicts(Case::grpc(), rates), [(what("eBPF"), false), (what("eBPF full"), true)]);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) enum Load {
     Connect { workers: usize },
     /// One connection, as much as it takes.
     Bulk { direction: Direction },
-    /// As [`Self::Hold`], after a request of HTTP/1.1 on each.
+    /// As [`Self::Hold`], with a request of HTTP/1.1 on each before and after.
     HoldHttp { connections: usize },
     /// Requests of HTTP/1.1 on connections that stay, each as soon as the last was answered.
     Http1 { connections: usize },

@@ -106,14 +106,15 @@ impl Bench {
     ) -> Result<Sample> {
         let mut client = Program::start(instance.place().command(&self.program).args(args));
         client.wait_for_output("ready\n");
+        if instance.pid().is_none() {
+            return Ok(Sample::new());
+        }
         #[allow(clippy::disallowed_methods, reason = "there is nothing to wait for but the time")]
         thread::sleep(idle_for);
         let (idle, now) = (instance.idle, instance.memory()?);
         client.close_stdin();
-        client.wait();
-        if instance.pid().is_none() {
-            return Ok(Sample::new());
-        }
+        let ended = client.wait();
+        ensure!(ended.status.success(), "the client failed: {}", ended.stderr.trim());
         #[allow(clippy::cast_precision_loss, reason = "thousands of connections")]
         let each = (now.anonymous - idle.anonymous) / connections as f64;
         let mut sample = Sample::from([
@@ -179,7 +180,8 @@ fn check(case: Case, sample: &Sample, before: Served, after: Served, length: Dur
         Load::Hold { connections } | Load::PingPong { connections, .. } => (connections as f64, 0.0),
         Load::Connect { .. } => (messages, 0.0),
         Load::Bulk { .. } => (1.0, 0.0),
-        Load::HoldHttp { connections } => (connections as f64, connections as f64),
+        // Before and after the time in which they are idle.
+        Load::HoldHttp { connections } => (connections as f64, 2.0 * connections as f64),
         Load::Http1 { connections } | Load::Paced { connections } | Load::Routes { connections } => {
             (connections as f64, messages)
         }

@@ -24,3 +24,17 @@ pub(crate) fn documents(mode: Mode, token: &Token) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_have_the_key_set_and_the_plain_route_has_none() {
+        let token = Token { text: String::new(), keys: r#"{"keys": []}"#.to_owned() };
+        let policies = documents(Mode::Policies, &token).unwrap();
+        assert!(policies.contains(r#"jwks: {inline: "{\"keys\": []}"}"#), "{policies}");
+        assert!(!documents(Mode::Route, &token).unwrap().contains("AccessPolicy"));
+        assert_eq!(documents(Mode::Ebpf, &token), None);
+    }
+}
