@@ -21,7 +21,6 @@ use crate::drain::Drain;
 use crate::host::cgroup::Hierarchy;
 use crate::http;
 use crate::net::listen::ListenError;
-use crate::net::sys;
 use crate::observe::access_log::{AccessLog, Format, OpenError};
 use crate::observe::log::LogLevel;
 use crate::observe::metrics::{BpfCounter, BpfSample, BpfStats, MapUse, Metrics};
@@ -204,7 +203,7 @@ impl App {
             readiness.met(Condition::Armed);
         }
         // Reading the kernel's types takes many times what serving does.
-        sys::give_back_memory();
+        crate::memory::give_back();
         Ok(Running {
             drain,
             live,

@@ -17,6 +17,8 @@ pub mod host;
 pub mod http;
 pub mod instance;
 pub mod iptables;
+#[allow(unsafe_code, reason = "the allocator's settings, and memory given back")]
+pub mod memory;
 pub mod net;
 pub mod observe;
 pub mod opaque;

@@ -11,15 +11,13 @@ use tokio::time::sleep;
 
 use super::client::Client;
 use super::{Common, own};
+use crate::memory;
 use crate::net::io::Socket;
-use crate::net::sys;
 use crate::observe::close_reason::CloseReason;
 
-/// So many connections must have gone to rest before their memory is worth giving back.
+/// So many connections must have gone to rest before it is worth anything, and none for so long.
 const ENOUGH: u32 = 64;
-/// How often is looked; after so many looks memory is given back though connections still go to rest.
-const LOOK_EACH: Duration = Duration::from_secs(1);
-const PATIENCE: u32 = 10;
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Rests until the client says something (`None`: it is to be heard), or the connection is over.
 pub(super) async fn rest(client: &Arc<Client>) -> Option<CloseReason> {
@@ -50,22 +48,17 @@ pub(super) async fn rest(client: &Arc<Client>) -> Option<CloseReason> {
     }
 }
 
-/// Gives memory back to the system once connections have gone to rest, which the allocator would keep for others.
+/// Gives back the code that connections ran, once they have gone to rest. What they allocated goes by itself.
 pub(super) async fn tidy(common: &Common) {
-    let (mut given, mut before, mut looks) = (0, 0, 0);
+    let (mut given, mut before) = (0, 0);
     loop {
-        sleep(LOOK_EACH).await;
+        sleep(SETTLED).await;
         let rested = common.rested.load(Ordering::Relaxed);
-        let settled = rested == before;
+        if rested == before && rested.wrapping_sub(given) >= ENOUGH {
+            given = rested;
+            // If the process ends meanwhile, nothing is lost.
+            let _ = tokio::task::spawn_blocking(memory::give_back_code).await;
+        }
         before = rested;
-        if rested.wrapping_sub(given) < ENOUGH {
-            continue;
-        }
-        looks += 1;
-        if settled || looks == PATIENCE {
-            (given, looks) = (rested, 0);
-            // It takes milliseconds. If the process ends meanwhile, nothing is lost.
-            let _ = tokio::task::spawn_blocking(sys::trim_heap).await;
-        }
     }
 }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::copy::read_some;
+use super::sys;
 
 /// What one read takes at most.
 const MOST: usize = 64 * 1024;
@@ -44,8 +45,7 @@ impl<S: Socket> AsyncRead for Io<S> {
         loop {
             ready!(stream.poll_read_ready(cx))?;
             let room = buffer.remaining().min(MOST);
-            if let Some(read) = read_some(stream, buffer.initialize_unfilled_to(room))? {
-                buffer.advance(read);
+            if let Some(read) = read_some(stream, room, || sys::receive(stream, buffer, MOST))? {
                 self.0.read(read);
                 return Poll::Ready(Ok(()));
             }

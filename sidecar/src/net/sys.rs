@@ -1,6 +1,5 @@
-//! System calls that no library wraps: memory given back, and socket options: our own (see `sidecar_common::option`), `TCP_INFO`, `SO_NETNS_COOKIE`.
+//! System calls that no library wraps: socket options, our own (see `sidecar_common::option`), `TCP_INFO`, `SO_NETNS_COOKIE`.
 
-use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
@@ -9,6 +8,7 @@ use sidecar_common::connection::Record;
 use sidecar_common::flow::{NetnsCookie, Role};
 use sidecar_common::option::{self, Announce, Forward};
 use socket2::{Domain, SockRef, Socket, Type};
+use tokio::io::ReadBuf;
 
 use super::addrs::{ClientAddr, ConnectionId};
 
@@ -51,6 +51,17 @@ pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     Ok(TcpInfo { rtt_us: info.tcpi_rtt, retransmits: info.tcpi_total_retrans })
 }
 
+/// Reads into what of a buffer is not filled, at most so many bytes. Nothing is written there but what came.
+pub fn receive(socket: &impl AsFd, buffer: &mut ReadBuf<'_>, most: usize) -> io::Result<usize> {
+    let most = buffer.remaining().min(most);
+    // SAFETY: recv() only writes, so nothing that is initialised becomes uninitialised.
+    let came = SockRef::from(socket).recv(unsafe { &mut buffer.unfilled_mut()[..most] })?;
+    // SAFETY: the kernel has written so many bytes, at the beginning of what was not filled.
+    unsafe { buffer.assume_init(came) };
+    buffer.advance(came);
+    Ok(came)
+}
+
 /// Bytes that were written and not acknowledged by the peer yet, `SIOCOUTQ` (tcp(7)). Stays as it was on a socket that was
 /// reset; 0 where the kernel does not say.
 pub fn unacknowledged(socket: &impl AsFd) -> u64 {
@@ -66,32 +77,6 @@ pub fn unread(socket: &impl AsFd) -> io::Result<u64> {
     // SAFETY: `bytes` is valid for writes during the call.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
     if result == 0 { Ok(u64::try_from(bytes).unwrap_or_default()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Gives memory that is not used any more back to the system: what the allocator would keep, and the code of the start-up,
-/// which is much of the executable. Code that is needed again comes from the page cache.
-pub fn give_back_memory() {
-    let Ok(own) = fs::read_link("/proc/self/exe") else { return };
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let code = maps.lines().filter(|line| line.contains(" r-xp ") && line.ends_with(&*own.to_string_lossy()));
-    for (start, end) in code.filter_map(|line| line.split_once(' ')?.0.split_once('-')) {
-        let bound = |text| usize::from_str_radix(text, 16);
-        if let (Ok(start), Ok(end)) = (bound(start), bound(end)) {
-            // SAFETY: pages of a file that are mapped to be read and run, and were never written: the kernel reads them
-            // from the file again (madvise(2)).
-            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
-        }
-    }
-    trim_heap();
-}
-
-/// Gives free memory back that the allocator would keep.
-pub fn trim_heap() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes a number, and moves nothing that is in use (malloc_trim(3)).
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// The cookie of this thread's network namespace; 0 on kernels without `SO_NETNS_COOKIE` (before 5.14).

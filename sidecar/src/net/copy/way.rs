@@ -160,7 +160,8 @@ impl<'a> Way<'a> {
 /// One read, and as much of it written as the receiver takes.
 fn step(from: &TcpStream, to: &TcpStream, meter: &AtomicU64, most: usize) -> Result<Step, Fault> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Some(read) = read_some(from, &mut scratch[..most]).map_err(Fault::Read)? else {
+        let receive = || (&*SockRef::from(from)).read(&mut scratch[..most]);
+        let Some(read) = read_some(from, most, receive).map_err(Fault::Read)? else {
             return Ok(Step::Nothing);
         };
         if read == 0 {
@@ -171,15 +172,19 @@ fn step(from: &TcpStream, to: &TcpStream, meter: &AtomicU64, most: usize) -> Res
     })
 }
 
-/// `None`: nothing is there. A read that does not fill the buffer has taken all, and spares the one that would say so
-/// (epoll(7), question 9).
-pub(crate) fn read_some(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+/// Reads by `receive`, which has room for so many bytes. `None`: nothing is there. A read that does not fill the room has taken
+/// all, and spares the one that would say so (epoll(7), question 9).
+pub(crate) fn read_some(
+    from: &TcpStream,
+    room: usize,
+    receive: impl FnOnce() -> io::Result<usize>,
+) -> io::Result<Option<usize>> {
     let mut read = None;
     let result = from.try_io(Interest::READABLE, || {
-        let taken = (&*SockRef::from(from)).read(buffer)?;
+        let taken = receive()?;
         read = Some(taken);
         // tokio then waits for the next event.
-        if taken > 0 && taken < buffer.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        if taken > 0 && taken < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     });
     match result {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),

@@ -1,0 +1,59 @@
+//! The allocator, and memory that goes back to the system when it is not used any more.
+//!
+//! A connection that rests leaves holes of all sizes between what it keeps. glibc gives back only what happens to be whole pages: of
+//! what a thousand connections had taken it kept half, and more with each time that they woke. jemalloc keeps each size in
+//! pages of its own.
+
+use std::ffi::c_char;
+use std::fs;
+use std::ptr;
+
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// Its settings, under the name by which it finds them (jemalloc(3), "Tuning"): two arenas, since there are few threads; what is
+/// free goes back after a second, by a thread of its own; no thread keeps hyper's buffers for itself.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static SETTINGS: Settings = Settings(
+    c"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true,tcache_max:4096".as_ptr(),
+);
+
+#[repr(transparent)]
+struct Settings(*const c_char);
+
+// SAFETY: points to a constant.
+unsafe impl Sync for Settings {}
+
+/// Gives back all that starting took, at once.
+pub fn give_back() {
+    // MALLCTL_ARENAS_ALL (jemalloc(3), "arena.<i>.purge").
+    // SAFETY: a name that ends with 0, and neither a value to be read nor one to be written.
+    unsafe {
+        tikv_jemalloc_sys::mallctl(
+            c"arena.4096.purge".as_ptr(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            0,
+        )
+    };
+    give_back_code();
+}
+
+/// Gives back the code that ran so far: much of the executable is for starting. What of it is needed again comes from the page
+/// cache. Takes milliseconds.
+pub fn give_back_code() {
+    let Ok(own) = fs::read_link("/proc/self/exe") else { return };
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let code = maps.lines().filter(|line| line.contains(" r-xp ") && line.ends_with(&*own.to_string_lossy()));
+    for (start, end) in code.filter_map(|line| line.split_once(' ')?.0.split_once('-')) {
+        let bound = |text| usize::from_str_radix(text, 16);
+        if let (Ok(start), Ok(end)) = (bound(start), bound(end)) {
+            // SAFETY: pages of a file that are mapped to be read and run, and were never written: the kernel reads them
+            // from the file again (madvise(2)).
+            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        }
+    }
+}
