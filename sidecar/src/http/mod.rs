@@ -7,6 +7,8 @@ mod body;
 mod connections;
 mod exchange;
 mod framing;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod guard;
 mod headers;
 mod metrics;
