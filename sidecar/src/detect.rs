@@ -29,7 +29,9 @@ const TLS_HANDSHAKE: &[u8] = &[22, 3];
 /// So many bytes of empty lines may come first.
 const MAX_EMPTY: usize = 4;
 /// A request line that is longer is told by its beginning.
-const LOOK_AT: usize = 4096;
+pub(crate) const LOOK_AT: usize = 4096;
+/// The longest record, with its header (RFC 8446 section 5.1).
+pub(crate) const MAX_RECORD: usize = 5 + (1 << 14);
 /// Methods that begin HTTP/1 (RFC 9110 section 9, RFC 5789, RFC 4918, RFC 3253, and PURGE). A connection whose first request has
 /// another one is carried as bytes.
 const METHODS: [&[u8]; 20] = [
@@ -89,8 +91,7 @@ pub(crate) async fn spoken(client: &TcpStream, patience: Duration) -> io::Result
 /// The name of the server that a TLS client asks for, once it has come; none where it does not come in time.
 pub(crate) async fn server_name(client: &TcpStream, patience: Duration) -> io::Result<Option<String>> {
     let deadline = Instant::now() + patience;
-    // A record is no longer (RFC 8446 section 5.1).
-    let mut buffer = vec![0; 5 + (1 << 14)];
+    let mut buffer = vec![0; MAX_RECORD];
     let mut again = AGAIN_FIRST;
     loop {
         let Ok(there) = timeout_at(deadline, client.peek(&mut buffer)).await else { return Ok(None) };

@@ -13,6 +13,8 @@ pub mod connection;
 pub mod detach;
 mod detect;
 pub mod drain;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod host;
 pub mod http;
 pub mod instance;

@@ -1,12 +1,17 @@
 //! The name of the server that a TLS client asks for, read from the first record that it sends (RFC 8446 sections 4.1.2 and
 //! 5.1, RFC 6066 section 3).
 
-/// The types of a record and of its message.
+/// The types of a record and of its message, and the version that every TLS has.
 const HANDSHAKE: u8 = 22;
+const MAJOR_VERSION: usize = 3;
 const CLIENT_HELLO: u8 = 1;
 /// The extension, and the kind of name in it.
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
+
+/// The longest record, without its header, and the longest name.
+const MAX_RECORD: usize = 1 << 14;
+const MAX_NAME: usize = 255;
 
 /// What a record tells.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,9 +47,10 @@ impl<'a> Reader<'a> {
 /// Reads the beginning of a TLS connection. What is not understood has no name.
 pub(crate) fn hello(bytes: &[u8]) -> Hello {
     let mut record = Reader(bytes);
-    let header = (record.number(1), record.number(2), record.number(2));
-    let (Some(kind), Some(_), Some(length)) = header else { return Hello::Partial };
-    if kind != usize::from(HANDSHAKE) {
+    let header = (record.number(1), record.number(1), record.number(1), record.number(2));
+    let (Some(kind), Some(major), Some(_), Some(length)) = header else { return Hello::Partial };
+    // A longer record is none of TLS, and nobody would wait for all of it.
+    if kind != usize::from(HANDSHAKE) || major != MAJOR_VERSION || length > MAX_RECORD {
         return Hello::Whole(None);
     }
     match record.take(length) {
@@ -74,9 +80,14 @@ fn name(message: &[u8]) -> Option<String> {
             let mut names = body.vector(2)?;
             let is_host = names.number(1)? == usize::from(HOST_NAME);
             let text = std::str::from_utf8(names.vector(2)?.0).ok()?;
-            return is_host.then(|| text.to_ascii_lowercase());
+            return (is_host && could_be_a_host(text)).then(|| text.to_ascii_lowercase());
         }
     }
+}
+
+/// Names of hosts are ASCII (RFC 6066 section 3). Routes compare this text and logs show it.
+fn could_be_a_host(text: &str) -> bool {
+    (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -108,6 +119,21 @@ mod tests {
             assert_eq!(hello(&hello_bytes[..length]), Hello::Partial, "{length}");
         }
         assert_eq!(hello(&hello_bytes), Hello::Whole(Some("www.example.com".to_owned())));
+    }
+
+    #[test]
+    fn a_name_is_one_of_a_host() {
+        for odd in ["", "a\0b", "a\nb", "a b", "caf\u{e9}.example", &"a".repeat(256)] {
+            assert_eq!(hello(&named(odd)), Hello::Whole(None), "{odd:?}");
+        }
+        assert_eq!(hello(&named("_a-1.b")), Hello::Whole(Some("_a-1.b".to_owned())));
+    }
+
+    #[test]
+    fn a_record_is_no_longer_than_tls_has_them() {
+        assert_eq!(hello(&[HANDSHAKE, 3, 1, 0x40, 0]), Hello::Partial);
+        assert_eq!(hello(&[HANDSHAKE, 3, 1, 0x40, 1]), Hello::Whole(None));
+        assert_eq!(hello(&[HANDSHAKE, 2, 1, 0, 1]), Hello::Whole(None));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod kernels;
 mod lint;
 mod packages;
@@ -70,6 +71,8 @@ enum Command {
     },
     /// Build, then torture connections under the sidecar for a while, looking at every byte.
     Torture(torture::Options),
+    /// Fuzz what reads the bytes of strangers: detection, framing, headers, paths, tokens, the configuration.
+    Fuzz(fuzz::Options),
     /// Check formatting, lints, dependencies and house rules.
     Lint,
 }
@@ -102,6 +105,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Test { kernels: false, args } => test::run(&args),
         Command::Bench { args } => bench::run(&args),
         Command::Torture(options) => torture::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Lint => lint::run(),
     }
 }

@@ -28,11 +28,13 @@ const MAX_SHOWN: usize = 200;
 /// `---` and `...` at the start of a line end a document wherever they stand (YAML 1.2.2, section 9.1.2), so that
 /// the lines alone tell; and what is wrong with one document does not hide the next.
 pub(super) fn split(source: &Source) -> Vec<Document<'_>> {
-    let (mut documents, mut rest, mut before) = (Vec::new(), source.text.as_str(), 0);
+    // A byte order mark may come first (YAML 1.2.2, section 5.2).
+    let text = source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
+    let (mut documents, mut rest, mut before) = (Vec::new(), text, 0);
     while !rest.is_empty() {
         let (bytes, lines) = extent(rest);
         let (text, tail) = rest.split_at(bytes);
-        if text.lines().any(has_content) {
+        if lines_of(text).any(has_content) {
             documents.push(Document { file: &source.name, before, text });
         }
         (rest, before) = (tail, before + lines);
@@ -43,7 +45,7 @@ pub(super) fn split(source: &Source) -> Vec<Document<'_>> {
 /// The bytes and lines of the first document of `text`.
 fn extent(text: &str) -> (usize, u64) {
     let (mut bytes, mut lines, mut begun) = (0, 0, false);
-    for line in text.split_inclusive('\n') {
+    for line in lines_of(text) {
         let starts = is_marker(line, "---");
         if starts && begun {
             break;
@@ -57,6 +59,17 @@ fn extent(text: &str) -> (usize, u64) {
         }
     }
     (bytes, lines)
+}
+
+/// The lines of a text with their ends: LF, CRLF, or CR alone (YAML 1.2.2, section 5.4).
+fn lines_of(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let end =
+            text.find(['\r', '\n']).map(|at| if text[at..].starts_with("\r\n") { at + 2 } else { at + 1 });
+        let (line, rest) = text.split_at(end.unwrap_or(text.len()));
+        text = rest;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 fn is_marker(line: &str, marker: &str) -> bool {
@@ -90,6 +103,8 @@ impl Document<'_> {
         .map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
             let (field, why) = explain(&error, &track.path());
+            // The document itself has no path.
+            let field = field.filter(|field| !field.is_empty());
             ConfigError { field, ..ConfigError::of_field(self.at(line), "", why) }
         })
     }

@@ -268,6 +268,17 @@ fn lines_are_those_of_the_file() {
 }
 
 #[test]
+fn lines_end_as_yaml_has_them() {
+    let text = "\u{feff}# comment\rapiVersion: v1\rkind: Service\rmetadata: {name: a}\r---\rapiVersion: v1\nkind: \
+                Pod\r\nmetadata: {name: b}\n---\r\n{\r\r";
+    let found = errors(text);
+    assert!(found[0].starts_with("f:7: kind: "), "{found:?}");
+    assert!(found[1].starts_with("f:10: not valid YAML") || found[1].starts_with("f:11: "), "{found:?}");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(errors("- a\n"), ["f:1: write a map of fields here"]);
+}
+
+#[test]
 fn markers_within_text_are_not_documents() {
     let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\ndata: |\n  ---\n  ...\nmore: '--- no'\n";
     assert_eq!(parse(text).routes.services.len(), 1);

@@ -6,6 +6,8 @@
 
 mod chunk;
 mod field;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 
 #[cfg(test)]
 mod tests;

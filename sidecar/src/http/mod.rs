@@ -9,6 +9,8 @@ mod connections;
 mod exchange;
 mod farewell;
 mod framing;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod guard;
 mod headers;
 mod interim;

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::keys::{Algorithm, KeySet, Mismatch};
@@ -52,7 +52,14 @@ pub(super) const MAX_TOKEN_BYTES: usize = 32 * 1024;
 struct Header {
     alg: String,
     kid: Option<String>,
-    crit: Option<IgnoredAny>,
+    /// It is there, whatever it says.
+    #[serde(default, deserialize_with = "is_there")]
+    crit: bool,
+}
+
+/// True. An `Option` would take null for nothing.
+fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
 }
 
 // === impl Unverified ===
@@ -70,7 +77,7 @@ impl<'a> Unverified<'a> {
         let Header { alg, kid, crit } =
             serde_json::from_slice(&decode(header)?).map_err(|_| JwtError::Malformed)?;
         // What must be understood is not: we know no extensions (RFC 7515, section 4.1.11).
-        if crit.is_some() {
+        if crit {
             return Err(JwtError::Critical);
         }
         let algorithm = Algorithm::parse(&alg).ok_or(JwtError::Algorithm)?;

@@ -1,0 +1,8 @@
+//! See `sidecar::fuzzing::detection`.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sidecar::fuzzing::detection(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() {}
