@@ -7,6 +7,7 @@ string is sent as Latin-1. The other steps are lists:
 ["echo", N]         the same, and sends them back
 ["repeat", TEXT, N] sends a text so many times
 ["look", SECONDS]   waits whether anything comes, which stays unread
+["say", TEXT]       prints a line
 ["hold"]            reads until the client ends the connection
 ["reset"]           the close will be a reset
 
@@ -71,6 +72,8 @@ class Connection:
         elif what == "repeat":
             for _ in range(args[1]):
                 self.sock.sendall(args[0].encode("latin-1"))
+        elif what == "say":
+            print(*args, flush=True)
         elif what == "look":
             select.select([self.sock], [], [], args[0])
             come = self.sock.recv(1 << 16, socket.MSG_PEEK | socket.MSG_DONTWAIT) if readable(self.sock) else b""

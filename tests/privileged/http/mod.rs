@@ -2,12 +2,14 @@
 //! `programs/http_server.py` in one network namespace and `programs/http_client.py` in another, one of them under a sidecar;
 //! a scenario that does not say otherwise is about requests captured on their way out.
 
+mod autobahn;
 mod detection;
 mod failures;
 mod framing;
 mod grpc;
 mod pace;
 mod passthrough;
+mod scripted;
 mod tunnels;
 mod ways;
 

@@ -4,11 +4,10 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use sidecar_tests::{Finished, Mode, Place, Program, python, require, tool};
+use sidecar_tests::{Finished, Mode, Place, Program, require, tool};
 
-use super::{Http, Way, by_every_way, client, get};
-
-const PORT: u16 = 8086;
+use super::scripted::{PORT, Scripted, one};
+use super::{Http, Way, by_every_way, get};
 
 /// The answer that switches.
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
@@ -20,40 +19,15 @@ fn websocket(place: &Place, args: &[&str]) -> Command {
 }
 
 #[track_caller]
-fn websocket_server(http: &Http) -> Program {
+pub(super) fn websocket_server(http: &Http) -> Program {
     let mut server = Program::start(&mut websocket(&http.to(), &["serve", &PORT.to_string()]));
     server.wait_for_output("listening");
     server
 }
 
-/// A server that does as these scripts say; see `programs/scripted.py`.
-#[track_caller]
-fn scripted(http: &Http, scripts: &Value) -> Program {
-    let mut script = python(&http.to(), "scripted.py");
-    let mut server = Program::start(script.arg(PORT.to_string()).arg(scripts.to_string()));
-    server.wait_for_output("listening");
-    server
-}
-
-/// What the server says of its connection for this path, when that is over.
-#[track_caller]
-fn told(server: &mut Program, path: &str) -> Value {
-    let begins = format!("{{\"path\": \"{path}\", ");
-    let said = server.wait_for_output(&begins);
-    let line = said.lines().find(|line| line.starts_with(&begins)).unwrap();
-    serde_json::from_str(line).unwrap()
-}
-
 /// A request for another protocol.
 fn upgrade(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-}
-
-/// Runs one case of `programs/http_client.py`.
-#[track_caller]
-fn one(http: &Http, steps: Value, then: impl Into<Value>) -> Value {
-    let case = json!([{"name": "tunnel", "steps": steps, "answers": then.into()}]);
-    client(&http.from(), http.way.reached(PORT), "cases", &[&case.to_string()]).remove(0)
 }
 
 fn bytes(line: &Value) -> (u64, u64) {
@@ -122,12 +96,14 @@ by_every_way!(refused: Ebpf, Iptables);
 /// What a client sends behind its request for a switch waits until the server has switched, and comes then.
 fn early_bytes(way: Way, mode: Mode) {
     let http = Http::before(PORT, way, mode, |config| config);
-    let mut server =
-        scripted(&http, &json!({"/late": [["look", 0.5], SWITCHED, ["echo", 5], "and more", ["hold"]]}));
+    let mut server = Scripted::start(
+        &http,
+        &json!({"/late": [["look", 0.5], SWITCHED, ["echo", 5], "and more", ["hold"]]}),
+    );
     let seen = one(&http, json!([format!("{}early", upgrade("/late")), null, 13]), 0);
     assert_eq!(seen["answers"][0]["status"], 101, "{seen:#}");
     assert_eq!(seen["answers"][1], "earlyand more", "{seen:#}");
-    let told = told(&mut server, "/late");
+    let told = server.told("/late");
     assert_eq!((&told["early"], &told["received"], &told["end"]), (&0.into(), &5.into(), &"eof".into()));
     assert_eq!(bytes(&http.logged("/late")), (5, 13));
 }
@@ -137,12 +113,12 @@ by_every_way!(early_bytes: Ebpf, Iptables);
 fn first_bytes(way: Way, mode: Mode) {
     let http = Http::before(PORT, way, mode, |config| config);
     let script = json!([format!("{SWITCHED}first"), ["echo", 5]]);
-    let mut server = scripted(&http, &json!({"/first": script}));
+    let mut server = Scripted::start(&http, &json!({"/first": script}));
     let seen = one(&http, json!([upgrade("/first"), null, 5, "hello", 5]), "rest");
     let answers = &seen["answers"];
     assert_eq!((&answers[1], &answers[2]), (&"first".into(), &"hello".into()), "{seen:#}");
     assert_eq!((&seen["rest"], &seen["end"]), (&"".into(), &"eof".into()), "{seen:#}");
-    assert_eq!(told(&mut server, "/first")["received"], 5);
+    assert_eq!(server.told("/first")["received"], 5);
     let line = http.logged("/first");
     assert_eq!((bytes(&line), &line["flags"]), ((5, 10), &Value::Null), "{line}");
 }
