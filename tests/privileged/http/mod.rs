@@ -3,10 +3,12 @@
 //! a scenario that does not say otherwise is about requests captured on their way out.
 
 mod autobahn;
+mod curl;
 mod detection;
 mod failures;
 mod framing;
 mod grpc;
+mod nginx;
 mod pace;
 mod passthrough;
 mod scripted;
