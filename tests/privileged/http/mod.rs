@@ -8,6 +8,7 @@ mod detection;
 mod failures;
 mod framing;
 mod grpc;
+mod httpbin;
 mod nginx;
 mod pace;
 mod passthrough;
