@@ -9,6 +9,7 @@ mod failures;
 mod framing;
 mod grpc;
 mod httpbin;
+mod load;
 mod nginx;
 mod pace;
 mod passthrough;
