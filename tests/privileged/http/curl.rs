@@ -64,8 +64,8 @@ impl Fetched {
 
     /// A field of the last header.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
-        let fields = self.heads.last().unwrap().iter();
-        fields.filter_map(|field| field.strip_prefix(name)?.strip_prefix(": ")).next()
+        let mut fields = self.heads.last().unwrap().iter();
+        fields.find_map(|field| field.strip_prefix(name)?.strip_prefix(": "))
     }
 
     /// With these headers, and without what may differ where all is well.

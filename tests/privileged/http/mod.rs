@@ -6,6 +6,7 @@ mod autobahn;
 mod curl;
 mod detection;
 mod failures;
+mod faults;
 mod framing;
 mod grpc;
 mod httpbin;
