@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use sidecar_tests::{Finished, Mode, Place, Program, require, tool};
+use sidecar_tests::{Finished, Mode, Place, Program, in_modes, python, require, tool};
 
 use super::scripted::{PORT, Scripted, one};
 use super::{Http, Way, by_every_way, get};
@@ -123,3 +123,81 @@ fn first_bytes(way: Way, mode: Mode) {
     assert_eq!((bytes(&line), &line["flags"]), ((5, 10), &Value::Null), "{line}");
 }
 by_every_way!(first_bytes: Ebpf, Iptables);
+
+/// A client resets its tunnel: the server hears of an end, and the log has what went before.
+fn client_resets(way: Way, mode: Mode) {
+    let http = Http::before(PORT, way, mode, |config| config);
+    let mut server = Scripted::start(&http, &json!({"/left": [SWITCHED, ["echo", 5], ["hold"]]}));
+    let seen = one(&http, json!([upgrade("/left"), null, "hello", 5]), "reset");
+    assert_eq!(seen["answers"][1], "hello", "{seen:#}");
+    let told = server.told("/left");
+    assert!(told["end"] == "reset" || told["end"] == "eof", "{told}");
+    let line = http.logged("/left");
+    assert_eq!(
+        (&line["status"], &line["flags"], bytes(&line)),
+        (&101.into(), &"DC".into(), (5, 5)),
+        "{line}"
+    );
+}
+by_every_way!(client_resets: Ebpf, Iptables);
+
+/// A server resets its tunnel: so does the sidecar, and the log has what went before.
+fn server_resets(way: Way, mode: Mode) {
+    let http = Http::before(PORT, way, mode, |config| config);
+    let script = json!([SWITCHED, ["echo", 5], ["read", 1], ["reset"]]);
+    let _server = Scripted::start(&http, &json!({"/reset": script}));
+    let seen = one(&http, json!([upgrade("/reset"), null, "hello", 5, "!"]), "rest");
+    assert_eq!((&seen["answers"][1], &seen["rest"]), (&"hello".into(), &"".into()), "{seen:#}");
+    assert_ne!(seen["end"], "timeout", "{seen:#}");
+    let line = http.logged("/reset");
+    assert_eq!(
+        (&line["status"], &line["flags"], bytes(&line)),
+        (&101.into(), &"UC".into(), (6, 5)),
+        "{line}"
+    );
+}
+by_every_way!(server_resets: Ebpf, Iptables);
+
+/// A tunnel that goes on when the drain is over ends then, and the log has what went before. Behind a listener both ends are
+/// others than the application, which ends with the sidecar.
+fn drained(mode: Mode) {
+    let mut http = Http::before(PORT, Way::Listener, mode, |config| config.with("timeouts.drain", "500ms"));
+    let script = json!([SWITCHED, ["echo", 5], ["read", 1], ["say", "came"], ["hold"]]);
+    let mut server = Scripted::start(&http, &json!({"/drained": script}));
+    let (host, port) = http.way.reached(PORT);
+    let steps = json!([upgrade("/drained"), null, "hello", 5, "!"]);
+    let case = json!([{"name": "drained", "steps": steps, "answers": "rest"}]).to_string();
+    let mut client = python(&http.from(), "http_client.py");
+    let mut client = Program::start(client.args(["cases", host, &port.to_string(), &case]));
+    server.says("came");
+    http.sidecar.terminate();
+    let seen: Value = serde_json::from_str(&client.wait().success()).unwrap();
+    assert_eq!((&seen["answers"][1], &seen["rest"]), (&"hello".into(), &"".into()), "{seen:#}");
+    assert_ne!(seen["end"], "timeout", "{seen:#}");
+    let line = http.logged("/drained");
+    assert_eq!(
+        (&line["status"], &line["flags"], bytes(&line)),
+        (&101.into(), &"LR".into(), (6, 5)),
+        "{line}"
+    );
+}
+in_modes!(drained: Ebpf);
+
+/// A tunnel ends that is silent for `timeouts.idle`, and not before: bytes either way keep it.
+fn idle(way: Way, mode: Mode) {
+    let http = Http::before(PORT, way, mode, |config| config.with("timeouts.idle", "1s"));
+    let pause = json!(["look", 0.6]);
+    let script = json!([SWITCHED, "a", pause, "b", pause, "c", pause, "d", ["hold"]]);
+    let mut server = Scripted::start(&http, &json!({"/idle": script}));
+    let seen = one(&http, json!([upgrade("/idle"), null, 4]), "rest");
+    assert_eq!((&seen["answers"][1], &seen["rest"]), (&"abcd".into(), &"".into()), "{seen:#}");
+    assert_ne!(seen["end"], "timeout", "it goes on: {seen:#}");
+    assert_ne!(server.told("/idle")["end"], Value::Null);
+    let line = http.logged("/idle");
+    assert_eq!(
+        (&line["status"], &line["flags"], bytes(&line)),
+        (&101.into(), &"SI".into(), (0, 4)),
+        "{line}"
+    );
+}
+by_every_way!(idle: Ebpf);
