@@ -2,8 +2,9 @@
 
 cases HOST PORT JSON
     Runs each case on a connection of its own. A case is an object: `name`; `steps`, where a string is sent as
-    Latin-1, null waits for one more answer, and a number with a fraction is a pause in seconds; and `answers`, how many
-    to read after that, where null reads on until the connection ends.
+    Latin-1, null waits for one more answer, a number for so many bytes, and a number with a fraction is a pause in
+    seconds; and `answers`, how many to read after that, where null reads on until the connection ends, "rest" does so
+    without taking what comes for answers, and "reset" resets it.
 transfer HOST PORT PATH BYTES FRAMING
     Sends a body, `length` or `chunked`, and reads one.
 half HOST PORT PATH
@@ -79,6 +80,11 @@ class Answers:
             length -= len(part)
             body.take(part)
 
+    def bytes(self, length):
+        body = Body()
+        self.sized(length, body)
+        return body.text()
+
     def answer(self, method):
         """The next answer as an object; `cut` where it did not come whole."""
         status, fields = self.head()
@@ -127,6 +133,11 @@ def connect(host, port):
     return sock
 
 
+def reset(sock):
+    """Its close will be one."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def run(host, port, case):
     answers, method = [], ""
     with connect(host, port) as sock:
@@ -138,9 +149,16 @@ def run(host, port, case):
                     answers.append(reader.answer(method))
                 elif isinstance(step, float):
                     time.sleep(step)
+                elif isinstance(step, int):
+                    answers.append(reader.bytes(step))
                 else:
                     method = step.split(" ")[0]
                     sock.sendall(step.encode("latin-1"))
+            if left == "reset":
+                reset(sock)
+                left = 0
+            while left == "rest":
+                reader.more()
             while left is None or left > 0:
                 answers.append(reader.answer(method))
                 left = left and left - 1
@@ -149,7 +167,9 @@ def run(host, port, case):
         except OSError as error:
             reader.end = f"send: {error}"
         local = pattern.text(sock.getsockname())
-    print(json.dumps({"name": case["name"], "answers": answers, "end": reader.end, "local": local}))
+    rest = reader.kept[: 1 << 16].decode("latin-1")
+    told = {"answers": answers, "rest": rest, "end": reader.end, "local": local}
+    print(json.dumps({"name": case["name"], **told}), flush=True)
 
 
 def transfer(host, port, path, length, framing):
@@ -191,7 +211,7 @@ def leave(host, port, path, wanted):
             status, _ = reader.head()
             while not reader.kept:
                 reader.more()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset(sock)
     print(json.dumps({"name": path, "status": status}))
 
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::environment;
 
 /// Ends the test early when the machine lacks something: `require!(root)`, `require!(program "nginx")`; or
-/// `require!(optional program "java")`, which set-up does not install.
+/// `require!(optional program "java")`, which set-up does not install everywhere.
 #[macro_export]
 macro_rules! require {
     (root) => {
@@ -17,7 +17,10 @@ macro_rules! require {
         $crate::require!(@ $crate::require::program($name))
     };
     (optional program $name:expr) => {
-        if let Err(reason) = $crate::require::program($name) {
+        $crate::require!(optional @ $crate::require::program($name))
+    };
+    (optional @ $check:expr) => {
+        if let Err(reason) = $check {
             $crate::require::say_skipped(&reason);
             return;
         }

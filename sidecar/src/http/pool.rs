@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::client::conn::http2;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{sleep, timeout};
 
 use super::Version;
@@ -37,6 +39,8 @@ struct Kept {
     /// The last one used is the next: those that are not needed grow old.
     http1: Vec<(Sender, Instant)>,
     http2: Option<(http2::SendRequest<Flow>, Instant)>,
+    /// Held while the connection of HTTP/2 that all are to use is opened.
+    opening: Arc<Mutex<()>>,
 }
 
 thread_local! {
@@ -54,7 +58,8 @@ pub(super) async fn send(
     let in_flight = chosen.endpoint.load.begin(Instant::now());
     let id = chosen.endpoint.id;
     let mut request = request;
-    if let Some(mut sender) = kept(id, version)
+    let (found, turn) = kept_or_turn(id, version).await;
+    if let Some(mut sender) = found
         && sender.is_ready().await
     {
         let again = upstream::copy(&request);
@@ -81,6 +86,7 @@ pub(super) async fn send(
         with(id, |kept| kept.http2 = Some((sender.clone(), until)));
         look_after();
     }
+    drop(turn);
     match sender.try_send(request).await {
         Ok(response) => {
             in_flight.answered(Instant::now());
@@ -143,6 +149,22 @@ fn kept(endpoint: u64, version: Version) -> Option<Sender> {
             },
         }
     })
+}
+
+/// A connection that is there, or the turn to open one of HTTP/2. One connection serves all: who comes while it is opened waits
+/// for it, and opens one without a turn if that failed.
+async fn kept_or_turn(endpoint: u64, version: Version) -> (Option<Sender>, Option<OwnedMutexGuard<()>>) {
+    let found = kept(endpoint, version);
+    if found.is_some() || version == Version::Http1 {
+        return (found, None);
+    }
+    let mut opening = Arc::default();
+    with(endpoint, |kept| opening = Arc::clone(&kept.opening));
+    if let Ok(turn) = Arc::clone(&opening).try_lock_owned() {
+        return (None, Some(turn));
+    }
+    drop(opening.lock().await);
+    (kept(endpoint, version), None)
 }
 
 /// Closes what was not used for long enough, as long as there is anything.

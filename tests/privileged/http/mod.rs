@@ -2,21 +2,57 @@
 //! `programs/http_server.py` in one network namespace and `programs/http_client.py` in another, one of them under a sidecar;
 //! a scenario that does not say otherwise is about requests captured on their way out.
 
+mod autobahn;
+mod curl;
 mod detection;
 mod failures;
+mod faults;
 mod framing;
 mod grpc;
+mod httpbin;
+mod load;
+mod nginx;
 mod pace;
 mod passthrough;
+mod scripted;
+mod tunnels;
 mod ways;
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use sidecar_tests::{
-    Config, DEADLINE, Mode, PEER4, POD4, Pair, Place, Program, Sidecar, ask_http, eventually, serve_http,
+    Config, DEADLINE, Mode, Netns, PEER4, POD4, Pair, Place, Program, Sidecar, ask_http, eventually,
+    serve_http,
 };
 use tempfile::TempDir;
+
+/// Makes tests of a scenario for each way to the sidecar, in these modes of interception where there is one.
+macro_rules! by_every_way {
+    ($scenario:ident: $($mode:ident),+) => {
+        mod $scenario {
+            use sidecar_tests::{Mode, in_modes};
+
+            use crate::http::Way;
+
+            fn outbound(mode: Mode) {
+                super::$scenario(Way::Outbound, mode);
+            }
+            in_modes!(outbound: $($mode),+);
+
+            fn inbound(mode: Mode) {
+                super::$scenario(Way::Inbound, mode);
+            }
+            in_modes!(inbound: $($mode),+);
+
+            fn listener(mode: Mode) {
+                super::$scenario(Way::Listener, mode);
+            }
+            in_modes!(listener: Ebpf);
+        }
+    };
+}
+use by_every_way;
 
 /// Where the server is.
 const PORT: u16 = 8080;
@@ -74,6 +110,16 @@ impl Http {
         let place = if way == Way::Inbound { sidecar.place() } else { net.peer.place() };
         let server = serve_http(&place, PORT);
         Self { sidecar, _server: server, logs, way, net }
+    }
+
+    /// Where servers are.
+    fn to(&self) -> Place {
+        if self.way == Way::Inbound { self.sidecar.place() } else { self.net.peer.place() }
+    }
+
+    /// The network namespace that they are in.
+    fn netns(&self) -> &Netns {
+        if self.way == Way::Inbound { &self.net.pod } else { &self.net.peer }
     }
 
     /// Where clients are.
