@@ -10,7 +10,8 @@ health   the status of answers for /healthz
 closing  after so many answers a connection ends instead of answering; 0: never
 release  lets those go on that are held
 
-It is answered with what is set, how many connections there were, and which requests came, this one and /healthz excepted.
+It is answered with what is set, how many connections there were and how many there are, and which requests came; its own
+connections and requests, and those for /healthz, do not count.
 """
 
 import json
@@ -36,7 +37,7 @@ class Backend(socketserver.ThreadingTCPServer):
         self.told = {"status": 0, "pause": 0, "health": 200, "closing": 0}
         self.released = threading.Event()
         self.lock = threading.Lock()
-        self.connections = 0
+        self.connections = self.open = 0
         self.seen = []
         super().__init__((address, port), Answering)
 
@@ -47,7 +48,12 @@ class Backend(socketserver.ThreadingTCPServer):
             else:
                 self.told[name] = int(value)
         with self.lock:
-            return {"told": self.told, "connections": self.connections, "seen": self.seen}
+            return {
+                "told": self.told,
+                "connections": self.connections,
+                "open": self.open,
+                "seen": self.seen,
+            }
 
     def keep(self, request):
         with self.lock:
@@ -66,9 +72,21 @@ class Answering(BaseHTTPRequestHandler):
 
     def setup(self):
         super().setup()
-        with self.server.lock:
-            self.server.connections += 1
         self.answered = 0
+        self.counted = False
+
+    def finish(self):
+        with self.server.lock:
+            self.server.open -= self.counted
+        super().finish()
+
+    def count(self):
+        """The connection counts from its first request on."""
+        if not self.counted:
+            self.counted = True
+            with self.server.lock:
+                self.server.connections += 1
+                self.server.open += 1
 
     def answer(self):
         body = self.rfile.read(int(self.headers.get("content-length", "0"))).decode("latin-1")
@@ -78,6 +96,7 @@ class Answering(BaseHTTPRequestHandler):
         told = self.server.told
         if path == "/healthz":
             return self.send(told["health"], {})
+        self.count()
         fields = {}
         for name, value in self.headers.items():
             name = name.lower()

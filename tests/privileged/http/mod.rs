@@ -3,6 +3,32 @@
 //! a scenario that does not say otherwise is about requests captured on their way out. Where there are routes and policies,
 //! [`scene`] has the servers and [`documents`] what is said of them.
 
+/// A scenario by each way, of which a listener needs no interception.
+macro_rules! by_each_way {
+    ($scenario:ident) => {
+        mod $scenario {
+            use sidecar_tests::{Mode, in_modes};
+
+            use crate::http::Way;
+
+            fn outbound(mode: Mode) {
+                super::$scenario(Way::Outbound, mode);
+            }
+            in_modes!(outbound: Ebpf, Iptables);
+
+            fn inbound(mode: Mode) {
+                super::$scenario(Way::Inbound, mode);
+            }
+            in_modes!(inbound: Ebpf, Iptables);
+
+            fn listener(mode: Mode) {
+                super::$scenario(Way::Listener, mode);
+            }
+            in_modes!(listener: Ebpf);
+        }
+    };
+}
+
 mod detection;
 mod documents;
 mod failures;
@@ -10,6 +36,7 @@ mod framing;
 mod grpc;
 mod passthrough;
 mod reload;
+mod routing;
 mod scene;
 mod ways;
 
