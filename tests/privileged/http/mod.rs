@@ -38,6 +38,7 @@ mod passthrough;
 mod reload;
 mod routing;
 mod scene;
+mod upstreams;
 mod ways;
 
 use std::path::PathBuf;
