@@ -35,6 +35,7 @@ mod failures;
 mod framing;
 mod grpc;
 mod passthrough;
+mod policy;
 mod reload;
 mod routing;
 mod scene;
