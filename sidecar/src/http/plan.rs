@@ -28,7 +28,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// `before`: whose keys are kept.
+    /// `before`: whose keys are kept, and whose clusters where nothing else is said of them. So their endpoints stay known, with
+    /// what is known of them: names, health, connections.
     pub(super) fn new(config: &Config, before: Option<&Self>) -> Self {
         let table = RouteTable::new(config);
         let keys = KeyStores::new(&config.access, before.map(|before| &before.keys));
@@ -50,14 +51,21 @@ impl Plan {
             BackendTarget::Service { name, .. } => of_places.get(&TargetRef::Service(name.clone())).cloned(),
             BackendTarget::Invalid(_) => None,
         };
+        let kept = |target: &BackendTarget, cluster: Cluster| {
+            let old = before.and_then(|before| before.clusters.get(target));
+            old.filter(|old| old.is_declared_like(&cluster)).cloned().unwrap_or_else(|| Arc::new(cluster))
+        };
         let backends = config.backends.values().map(|backend| {
             let spec = config.traffic_of(&[TargetRef::Backend(backend.name.clone())]);
-            (BackendTarget::Backend(backend.name.clone()), Arc::new(Cluster::new(backend, spec)))
+            let target = BackendTarget::Backend(backend.name.clone());
+            let cluster = kept(&target, Cluster::new(backend, spec));
+            (target, cluster)
         });
         let services = config.routes.services.values().flat_map(|service| {
             service.ports.iter().map(|port| {
                 let target = BackendTarget::Service { name: service.name.clone(), port: port.port };
-                (target, Arc::new(of_service(config, service, port)))
+                let cluster = kept(&target, of_service(config, service, port));
+                (target, cluster)
             })
         });
         let clusters: HashMap<BackendTarget, Arc<Cluster>> = backends.chain(services).collect();

@@ -1,6 +1,7 @@
 //! The configuration changes while requests are served.
 
 mod in_flight;
+mod keeps;
 mod load;
 mod refused;
 
