@@ -3,6 +3,8 @@
 serve PORT...
     Each answers any method with its port; the method Told with its metadata `x-told`. A line `PORT STATUS` on standard
     input sets what its health service says: 1 is SERVING, 2 is not.
+serve-briefly PORT...
+    The same, but they end each connection after some time.
 client HOST PORT CALLS
     CALLS is a list of [METHOD, METADATA]. Prints for each one [CODE, REPLY OR DETAILS].
 """
@@ -34,11 +36,11 @@ class Backend(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
-def serve(*ports):
+def serve(*ports, options=()):
     backends = {}
     for port in ports:
         backends[port] = Backend(port)
-        server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[backends[port]])
+        server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[backends[port]], options=options)
         server.add_insecure_port(f"0.0.0.0:{port}")
         server.start()
         backends[port].server = server
@@ -47,6 +49,10 @@ def serve(*ports):
         port, status = line.split()
         backends[port].health = int(status)
         print("told", line.strip(), flush=True)
+
+
+def serve_briefly(*ports):
+    serve(*ports, options=[("grpc.max_connection_age_ms", 200), ("grpc.max_connection_age_grace_ms", 5000)])
 
 
 def client(host, port, calls):
@@ -62,4 +68,4 @@ def client(host, port, calls):
     print(json.dumps(said), flush=True)
 
 
-{"serve": serve, "client": client}[sys.argv[1]](*sys.argv[2:])
+{"serve": serve, "serve-briefly": serve_briefly, "client": client}[sys.argv[1]](*sys.argv[2:])

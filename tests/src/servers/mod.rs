@@ -105,7 +105,7 @@ pub fn serve_http(place: &Place, port: u16) -> Program {
 #[track_caller]
 pub fn serve_backends(place: &Place, ports: &[u16]) -> Program {
     let mut command = python(place, "backends.py");
-    let mut program = Program::start(command.arg("0.0.0.0").args(ports.iter().map(|port| port.to_string())));
+    let mut program = Program::start(command.arg("0.0.0.0").args(ports.iter().map(u16::to_string)));
     program.wait_for_output("listening");
     program
 }

@@ -178,15 +178,15 @@ fn mirror(mode: Mode) {
     let texts: Vec<String> = (0..20).map(|number| get(&format!("/all/{number}"), &[("x-id", "7")])).collect();
     scene.all(&texts).iter().for_each(|reply| reply.is_of(first, 200));
     scene.get("/none").is_of(first, 200);
-    let copied = eventually(DEADLINE, "all copies", || {
+    let mirrored = eventually(DEADLINE, "all copies", || {
         let seen = scene.seen(second);
         (seen.len() >= texts.len()).then_some(seen)
     });
-    let mut targets: Vec<&str> = copied.iter().map(|request| request["target"].as_str().unwrap()).collect();
+    let mut targets: Vec<&str> = mirrored.iter().map(|request| request["target"].as_str().unwrap()).collect();
     targets.sort_unstable();
     let mut wanted: Vec<String> = (0..20).map(|number| format!("/all/{number}")).collect();
     wanted.sort_unstable();
     assert_eq!(targets, wanted);
-    assert!(copied.iter().all(|request| request["headers"]["x-id"] == "7"), "{copied:#?}");
+    assert!(mirrored.iter().all(|request| request["headers"]["x-id"] == "7"), "{mirrored:#?}");
 }
 in_modes!(mirror: Ebpf);

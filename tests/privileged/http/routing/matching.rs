@@ -7,6 +7,9 @@ use super::super::Way;
 use super::super::documents::{backend, route, route_for, to};
 use super::super::scene::{BACKENDS, Scene, request};
 
+/// Method, path, fields of the header, and the rule for it.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
+
 /// A rule whose answers say its name.
 fn named(name: &str, matches: Value) -> Value {
     let set = json!({"set": [{"name": "x-rule", "value": name}]});
@@ -43,7 +46,7 @@ fn precedence(way: Way, mode: Mode) {
         [backend("app", &BACKENDS), route("HTTPRoute", "all", way.parent(), rules())],
     );
     let (a, b) = (("x-a", "1"), ("x-b", "2"));
-    let cases: [(&str, &str, &[(&str, &str)], Option<&str>); 21] = [
+    let cases: [Case<'_>; 21] = [
         ("GET", "/", &[], None),
         ("GET", "/other", &[("x-a", "2")], None),
         ("GET", "/other?q=1", &[], Some("query")),

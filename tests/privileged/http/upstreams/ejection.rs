@@ -31,7 +31,9 @@ fn leaves_out(way: Way, mode: Mode) {
     // Half of them at most: the other one stays, whatever it answers.
     scene.tell(second, "status=500");
     let replies = scene.all(&vec![get("/stays", &[]); 4]);
-    replies.iter().for_each(|reply| reply.is_of(second, 500));
+    for reply in &replies {
+        reply.is_of(second, 500);
+    }
 
     scene.tell(first, "status=0");
     scene.tell(second, "status=0");

@@ -5,6 +5,7 @@ mod circuit;
 mod ejection;
 mod health;
 mod kept;
+mod leaving;
 mod retries;
 
 use serde_json::{Value, json};

@@ -14,7 +14,9 @@ const REQUESTS: usize = 50;
 fn tried_again(scene: &Scene) -> (u64, u64) {
     scene.tell(BACKENDS[0], "status=503");
     let replies = scene.all(&vec![get("/", &[]); REQUESTS]);
-    replies.iter().for_each(|reply| reply.is_of(BACKENDS[0], 503));
+    for reply in &replies {
+        reply.is_of(BACKENDS[0], 503);
+    }
     let retries = scene.metric("sidecar_retries_total");
     assert_eq!(scene.seen(BACKENDS[0]).len() as u64, REQUESTS as u64 + retries);
     let flags = "code=\"503\",flags=\"URX\"";
