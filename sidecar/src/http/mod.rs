@@ -9,6 +9,7 @@ mod exchange;
 mod framing;
 mod guard;
 mod headers;
+mod limiters;
 mod metrics;
 mod plan;
 mod policies;

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use sidecar_tests::{DEADLINE, Finished, Mode, eventually, in_modes};
 
 use super::super::Way;
-use super::super::documents::{access, traffic};
-use super::super::scene::{BACKENDS, Scene, get};
+use super::super::documents::{access, backend, route, to, traffic};
+use super::super::scene::{BACKENDS, Scene, config, get};
 use super::{ISSUER, Tokens, claims, started};
 
 /// Three at once, and then one each hour.
@@ -37,6 +37,38 @@ fn one_bucket(way: Way, mode: Mode) {
     assert_eq!(scene.seen(BACKENDS[0]).len(), 3);
 }
 by_each_way!(one_bucket);
+
+/// What is said of a place is one limit for all rules there, and a reload of something else does not fill it again.
+#[track_caller]
+fn all_rules_together(way: Way, mode: Mode) {
+    let documents = |generation: u32| {
+        let rule = |path: &str| {
+            json!({
+                "matches": [{"path": {"type": "PathPrefix", "value": path}}],
+                "filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": {
+                    "set": [{"name": "x-generation", "value": generation.to_string()}],
+                }}],
+                "backendRefs": [to("app")],
+            })
+        };
+        let rules = json!([rule("/one"), rule("/two")]);
+        let mut policy = three(Value::Null);
+        policy["rateLimit"].as_object_mut().unwrap().remove("key");
+        [
+            backend("app", &BACKENDS[..1]),
+            route("HTTPRoute", "all", way.parent(), rules),
+            traffic("limit", way.target(), policy),
+        ]
+    };
+    let scene = Scene::start(way, mode, documents(0));
+    let texts = ["/one", "/two", "/one", "/two", "/one"].map(|path| get(path, &[]));
+    assert_eq!(statuses(&scene, &texts), [200, 200, 200, 429, 429]);
+    let text = config(way, mode, &scene.logs, documents(1)).text();
+    std::fs::write(scene.sidecar.config_file(), text).unwrap();
+    scene.counted("sidecar_config_generation", 2);
+    assert_eq!(statuses(&scene, &texts), [429; 5]);
+}
+by_each_way!(all_rules_together);
 
 fn comes_again(mode: Mode) {
     let way = Way::Outbound;
