@@ -13,6 +13,9 @@ dribble HOST PORT TEXT SECONDS
     Sends a byte of the text each so many seconds, or until an answer comes, which it reads.
 lag HOST PORT PATH BYTES
     Reads nothing of an answer until its standard input ends, then so many bytes of it.
+watch HOST PORT PATH FIELD
+    Asks for a path again and again on one connection, until its standard input ends, and prints each value of a field of
+    the answers' headers that is not the one before. An answer that is not good ends it.
 leave HOST PORT PATH STATUS
     Resets the connection when the first bytes of an answer's body are there; for status 0, when the request has come
     to a server that does not answer.
@@ -251,6 +254,21 @@ def lag(host, port, path, length):
     print(json.dumps({"name": path, "missing": max(left, 0)}))
 
 
+def watch(host, port, path, field):
+    last = None
+    with connect(host, port) as sock:
+        reader = Answers(sock)
+        # A few milliseconds apart: what is watched for takes longer.
+        while not select.select([sys.stdin], [], [], 0.005)[0]:
+            sock.sendall(f"GET {path} HTTP/1.1\r\nhost: web\r\n\r\n".encode())
+            answer = reader.answer("GET")
+            if answer["status"] != 200 or answer["cut"]:
+                sys.exit(f"not good: {answer}")
+            if answer["headers"].get(field) != last:
+                last = answer["headers"].get(field)
+                print(last, flush=True)
+
+
 def came(host, port, path):
     """Asks on other connections until a request for this path has come to the server."""
     while True:
@@ -267,7 +285,7 @@ def main():
         for case in json.loads(rest[0]):
             run(host, port, case)
     else:
-        commands = (transfer, half, dribble, lag, leave)
+        commands = (transfer, half, dribble, lag, leave, watch)
         {one.__name__: one for one in commands}[command](host, port, *rest)
 
 

@@ -54,13 +54,18 @@ impl Config {
     }
 
     /// The same with a `Backend` of this name, whose endpoints are JSON objects.
-    pub fn with_backend(mut self, name: &str, endpoints: impl Into<Value>) -> Self {
-        self.others.push(json!({
+    pub fn with_backend(self, name: &str, endpoints: impl Into<Value>) -> Self {
+        self.with_documents([json!({
             "apiVersion": "sidecar.dev/v1alpha1",
             "kind": "Backend",
             "metadata": {"name": name},
             "spec": {"endpoints": endpoints.into()},
-        }));
+        })])
+    }
+
+    /// The same with these documents beside it.
+    pub fn with_documents(mut self, documents: impl IntoIterator<Item = Value>) -> Self {
+        self.others.extend(documents);
         self
     }
 

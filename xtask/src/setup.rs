@@ -20,16 +20,18 @@ const LLVM: [u32; 3] = [23, 22, 21];
 const DEBIAN_RUST: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// What the tests start; a shell on a Debian has the rest.
-const TEST_PACKAGES: [&str; 11] = [
+const TEST_PACKAGES: [&str; 13] = [
     "bpftool",
     "curl",
     "iproute2",
     "iptables",
     "nghttp2-client",
     "nginx-light",
+    "openssl",
     "postgresql",
     "procps",
     "python3",
+    "python3-cryptography",
     "python3-venv",
     "redis-server",
 ];

@@ -14,6 +14,7 @@ pub(crate) mod fuzzing;
 mod guard;
 mod headers;
 mod interim;
+mod limiters;
 mod metrics;
 mod own;
 mod plan;

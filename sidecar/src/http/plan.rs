@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::limiters::Limiters;
 use super::policies::Policies;
 use crate::config::route::{BackendTarget, DirectResponse, HttpRule};
 use crate::config::{self, Config, ObjectName, Protocol, Target, TargetRef};
@@ -16,6 +17,7 @@ pub(super) struct Plan {
     pub table: RouteTable,
     /// The keys of tokens.
     pub keys: KeyStores,
+    limiters: Limiters,
     clusters: HashMap<BackendTarget, Arc<Cluster>>,
     /// By rule: each is one object in one place.
     of_rules: HashMap<usize, Arc<Policies>>,
@@ -28,36 +30,53 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// `before`: whose keys are kept.
+    /// `before`: whose keys are kept, and whose clusters where nothing else is said of them. So their endpoints stay known, with
+    /// what is known of them: names, health, connections.
     pub(super) fn new(config: &Config, before: Option<&Self>) -> Self {
         let table = RouteTable::new(config);
         let keys = KeyStores::new(&config.access, before.map(|before| &before.keys));
+        let mut limiters = Limiters::after(before.map(|before| &before.limiters));
         let mut of_rules = HashMap::new();
         for set in table.sets() {
             for (label, rule) in set.rules() {
                 of_rules.entry(key(rule)).or_insert_with(|| {
                     let route = TargetRef::Route(route_of(label));
-                    Arc::new(Policies::new(config, &keys, &[route, set.place().clone()], Some(rule)))
+                    Arc::new(Policies::new(
+                        config,
+                        &keys,
+                        &mut limiters,
+                        &[route, set.place().clone()],
+                        Some(rule),
+                    ))
                 });
             }
         }
-        let alone =
-            |target: &TargetRef| Arc::new(Policies::new(config, &keys, std::slice::from_ref(target), None));
+        let mut alone = |target: &TargetRef| {
+            Arc::new(Policies::new(config, &keys, &mut limiters, std::slice::from_ref(target), None))
+        };
         let of_places: HashMap<_, _> =
             targets(config).map(|target| (target.clone(), alone(&target))).collect();
+        limiters.settle();
         let of_backend = |target: &BackendTarget| match target {
             BackendTarget::Backend(name) => of_places.get(&TargetRef::Backend(name.clone())).cloned(),
             BackendTarget::Service { name, .. } => of_places.get(&TargetRef::Service(name.clone())).cloned(),
             BackendTarget::Invalid(_) => None,
         };
+        let kept = |target: &BackendTarget, cluster: Cluster| {
+            let old = before.and_then(|before| before.clusters.get(target));
+            old.filter(|old| old.is_declared_like(&cluster)).cloned().unwrap_or_else(|| Arc::new(cluster))
+        };
         let backends = config.backends.values().map(|backend| {
             let spec = config.traffic_of(&[TargetRef::Backend(backend.name.clone())]);
-            (BackendTarget::Backend(backend.name.clone()), Arc::new(Cluster::new(backend, spec)))
+            let target = BackendTarget::Backend(backend.name.clone());
+            let cluster = kept(&target, Cluster::new(backend, spec));
+            (target, cluster)
         });
         let services = config.routes.services.values().flat_map(|service| {
             service.ports.iter().map(|port| {
                 let target = BackendTarget::Service { name: service.name.clone(), port: port.port };
-                (target, Arc::new(of_service(config, service, port)))
+                let cluster = kept(&target, of_service(config, service, port));
+                (target, cluster)
             })
         });
         let clusters: HashMap<BackendTarget, Arc<Cluster>> = backends.chain(services).collect();
@@ -76,6 +95,7 @@ impl Plan {
                 .collect(),
             table,
             keys,
+            limiters,
             clusters,
             of_rules,
         }

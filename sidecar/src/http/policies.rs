@@ -12,12 +12,13 @@ use tokio::time::sleep;
 
 use super::body::Flow;
 use super::client::Client;
+use super::limiters::{Limit, Limiters};
 use super::reply::{Reply, is_grpc};
 use crate::config::route::HttpRule;
-use crate::config::traffic::{self, AbortStatus, Fault, RateLimitKey, RetryOn};
+use crate::config::traffic::{self, AbortStatus, Fault, RetryOn};
 use crate::config::{Config, TargetRef};
 use crate::policy::access::{Access, Answer, Facts, KeyStores, Question, Verdict};
-use crate::policy::rate_limit::{RateLimiter, key};
+use crate::policy::rate_limit::key;
 use crate::policy::retry::RetryPolicy;
 use crate::policy::retry_budget::RetryBudget;
 use crate::policy::{fault, path};
@@ -25,7 +26,7 @@ use crate::policy::{fault, path};
 /// The policies of one rule in one place, or of a place.
 pub(super) struct Policies {
     access: Option<Access>,
-    rate: Option<(RateLimiter, Option<RateLimitKey>)>,
+    rate: Option<Limit>,
     fault: Option<Fault>,
     /// For all attempts together.
     pub request_timeout: Option<Duration>,
@@ -56,6 +57,7 @@ impl Policies {
     pub(super) fn new(
         config: &Config,
         keys: &KeyStores,
+        limiters: &mut Limiters,
         targets: &[TargetRef],
         rule: Option<&Arc<HttpRule>>,
     ) -> Self {
@@ -72,7 +74,7 @@ impl Policies {
         let try_timeout = of_rule.backend_request.or(timeouts.backend_request);
         Self {
             access: (!access.is_empty()).then(|| Access::new(&access, keys)),
-            rate: spec.rate_limit.map(|config| (RateLimiter::new(&config), config.key)),
+            rate: limiters.of(config, targets),
             fault: spec.fault,
             request_timeout: set(of_rule.request.or(timeouts.request)),
             try_timeout: set(try_timeout).or(retry.as_ref().and_then(|retry| retry.per_try_timeout)),

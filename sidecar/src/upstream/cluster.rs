@@ -112,6 +112,14 @@ impl Cluster {
         }
     }
 
+    /// The same is said of both: one can serve in the other's place.
+    pub fn is_declared_like(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.protocol == other.protocol
+            && self.declared == other.declared
+            && self.spec == other.spec
+    }
+
     /// The endpoint for a request with these headers; not one of `tried`, as long as there are others.
     pub fn pick(&self, headers: &HeaderMap, client: SocketAddr, tried: &[u64]) -> Option<Chosen> {
         let set = self.endpoints();

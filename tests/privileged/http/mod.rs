@@ -1,10 +1,12 @@
 //! HTTP that has no route: it goes where its client meant it to, or where an explicit listener forwards it. Programs are
 //! `programs/http_server.py` in one network namespace and `programs/http_client.py` in another, one of them under a sidecar;
-//! a scenario that does not say otherwise is about requests captured on their way out.
+//! a scenario that does not say otherwise is about requests captured on their way out. Where there are routes and policies,
+//! [`scene`] has the servers and [`documents`] what is said of them.
 
 mod autobahn;
 mod curl;
 mod detection;
+mod documents;
 mod failures;
 mod faults;
 mod framing;
@@ -14,8 +16,13 @@ mod load;
 mod nginx;
 mod pace;
 mod passthrough;
+mod policy;
+mod reload;
+mod routing;
+mod scene;
 mod scripted;
 mod tunnels;
+mod upstreams;
 mod ways;
 
 use std::path::PathBuf;
@@ -171,11 +178,7 @@ impl Http {
     /// Waits for the access log's line about a request for this path.
     #[track_caller]
     fn logged(&self, path: &str) -> Value {
-        eventually(DEADLINE, &format!("a line about {path} in the access log"), || {
-            let text = std::fs::read_to_string(log_of(&self.logs)).ok()?;
-            let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            lines.find(|line| line["path"] == path)
-        })
+        line_about(&self.logs, path)
     }
 
     /// Waits until so many requests are counted under these labels.
@@ -225,6 +228,16 @@ impl Way {
 
 fn log_of(logs: &TempDir) -> PathBuf {
     logs.path().join("access.log")
+}
+
+/// Waits for the access log's line about a request for this path.
+#[track_caller]
+fn line_about(logs: &TempDir, path: &str) -> Value {
+    eventually(DEADLINE, &format!("a line about {path} in the access log"), || {
+        let text = std::fs::read_to_string(log_of(logs)).ok()?;
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|line| line["path"] == path)
+    })
 }
 
 #[track_caller]

@@ -101,6 +101,15 @@ pub fn serve_http(place: &Place, port: u16) -> Program {
     program
 }
 
+/// Starts `programs/backends.py` on these ports of every IPv4 address: servers that say what they were asked.
+#[track_caller]
+pub fn serve_backends(place: &Place, ports: &[u16]) -> Program {
+    let mut command = python(place, "backends.py");
+    let mut program = Program::start(command.arg("0.0.0.0").args(ports.iter().map(u16::to_string)));
+    program.wait_for_output("listening");
+    program
+}
+
 /// A command that runs one of `tests/programs` at `place`.
 pub fn python(place: &Place, script: &str) -> Command {
     let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
