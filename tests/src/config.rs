@@ -54,12 +54,17 @@ impl Config {
     }
 
     /// The same with a `Backend` of this name, whose endpoints are JSON objects.
-    pub fn with_backend(mut self, name: &str, endpoints: impl Into<Value>) -> Self {
+    pub fn with_backend(self, name: &str, endpoints: impl Into<Value>) -> Self {
+        self.with_object("Backend", name, json!({"endpoints": endpoints.into()}))
+    }
+
+    /// The same with another of our own objects.
+    pub fn with_object(mut self, kind: &str, name: &str, spec: impl Into<Value>) -> Self {
         self.others.push(json!({
             "apiVersion": "sidecar.dev/v1alpha1",
-            "kind": "Backend",
+            "kind": kind,
             "metadata": {"name": name},
-            "spec": {"endpoints": endpoints.into()},
+            "spec": spec.into(),
         }));
         self
     }

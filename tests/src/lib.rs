@@ -51,7 +51,7 @@ pub use probe::{Probe, ask_http, probe};
 pub use process::{Finished, Program};
 pub use require::tool;
 pub use servers::{
-    Envoy, Kind, Nginx, Postgres, Redis, http_server, listen, listen_twice, python, serve, serve_http,
+    Dns, Envoy, Kind, Nginx, Postgres, Redis, http_server, listen, listen_twice, python, serve, serve_http,
 };
 pub use sidecar::{Sidecar, binary, binary_for_everyone, cli};
 pub use wait::{DEADLINE, eventually};

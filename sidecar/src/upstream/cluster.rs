@@ -1,25 +1,24 @@
 //! A set of endpoints that serve the same, and which of them gets the next request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
+use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
 use super::balance::Balancer;
 use super::balance::key::key_of;
 use super::balance::load::Load;
 use super::check;
+use super::names::Known;
 use super::outlier::{Detector, Outcome};
 use crate::config::traffic::{Algorithm, LoadBalancer, TrafficSpec};
 use crate::config::{self, Protocol, Target};
 use crate::policy::circuit::Circuit;
-
-/// How often names are looked up again. The system's resolver does not tell how long an answer holds.
-const LOOK_UP_EACH: Duration = Duration::from_secs(5);
 
 /// A backend, or a port of a Service.
 pub struct Cluster {
@@ -36,6 +35,8 @@ pub struct Cluster {
     balancing: LoadBalancer,
     spec: TrafficSpec,
     declared: Vec<config::Endpoint>,
+    /// Of each of them that is a name, its addresses.
+    found: Mutex<Vec<Vec<IpAddr>>>,
     current: RwLock<Arc<Endpoints>>,
 }
 
@@ -107,6 +108,7 @@ impl Cluster {
             circuit: spec.connection_pool.as_ref().map(Circuit::new),
             balancing,
             spec,
+            found: Mutex::new(vec![Vec::new(); declared.len()]),
             declared,
             current: RwLock::new(Arc::new(current)),
         }
@@ -156,13 +158,14 @@ impl Cluster {
     /// dropped.
     pub async fn keep(self: Arc<Self>) {
         let names = async {
-            if !self.declared.iter().any(|endpoint| matches!(endpoint.target, Target::Dns(_))) {
-                return std::future::pending().await;
+            let mut names = JoinSet::new();
+            for (index, declared) in self.declared.iter().enumerate() {
+                if let Target::Dns(dns) = &declared.target {
+                    names.spawn(Arc::clone(&self).follow(index, dns.name.clone()));
+                }
             }
-            loop {
-                self.look_up().await;
-                sleep(LOOK_UP_EACH).await;
-            }
+            while names.join_next().await.is_some() {}
+            std::future::pending::<()>().await;
         };
         let ejections = async {
             let Some(config) = &self.spec.outlier_detection else { return std::future::pending().await };
@@ -188,26 +191,38 @@ impl Cluster {
         }
     }
 
-    /// Addresses that are known stay what they are, with their load. A name that is not found keeps its last addresses.
-    async fn look_up(&self) {
-        let before = self.endpoints();
+    /// Looks a name up as often as its answers say. While that fails, its last addresses stay.
+    async fn follow(self: Arc<Self>, index: usize, name: String) {
+        let mut known = Known::default();
+        loop {
+            let (wait, looked_up) = known.renew(&name).await;
+            match looked_up {
+                Ok(()) => self.set_addresses(index, &known.addresses),
+                Err(error) => tracing::warn!(backend = %self.name, %name, %error, "look up"),
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// Endpoints that are known stay what they are, with their load.
+    fn set_addresses(&self, index: usize, addresses: &[IpAddr]) {
+        let mut of_names = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = of_names.get_mut(index) {
+            addresses.clone_into(place);
+        }
         let mut found = Vec::new();
-        for declared in &self.declared {
-            let Target::Dns(dns) = &declared.target else {
+        for (declared, addresses) in self.declared.iter().zip(of_names.iter()) {
+            if let Target::Dns(dns) = &declared.target {
+                let at = |address: &IpAddr| (At::Tcp((*address, dns.port).into()), declared);
+                found.extend(addresses.iter().map(at));
+            } else {
                 found.extend(known(declared).map(|at| (at, declared)));
-                continue;
-            };
-            match tokio::net::lookup_host((dns.name.as_str(), dns.port)).await {
-                Ok(addresses) => found.extend(addresses.map(|address| (At::Tcp(address), declared))),
-                Err(error) => {
-                    tracing::warn!(backend = %self.name, name = %dns.name, %error, "look up");
-                    let kept = before.list.iter().filter(|endpoint| endpoint.port() == Some(dns.port));
-                    found.extend(kept.map(|endpoint| (endpoint.at.clone(), declared)));
-                }
             }
         }
         found.sort_by_key(|(at, _)| at.to_string());
         found.dedup_by(|(a, _), (b, _)| a == b);
+        // Still under the lock: of two names, neither undoes what the other found.
+        let before = self.endpoints();
         let same = found.len() == before.list.len()
             && before.list.iter().all(|endpoint| found.iter().any(|(at, _)| *at == endpoint.at));
         if !same {
@@ -272,13 +287,6 @@ impl Endpoint {
     /// What its checks say.
     pub fn set_healthy(&self, healthy: bool) {
         self.healthy.store(healthy, Ordering::Relaxed);
-    }
-
-    fn port(&self) -> Option<u16> {
-        match self.at {
-            At::Tcp(address) => Some(address.port()),
-            At::Unix(_) => None,
-        }
     }
 }
 
