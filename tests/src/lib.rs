@@ -21,6 +21,7 @@
     reason = "a harness fails by panicking: the stack trace names the step of the test"
 )]
 
+mod certificates;
 mod cgroup;
 mod config;
 mod connection;
@@ -38,6 +39,7 @@ mod servers;
 mod sidecar;
 mod wait;
 
+pub use certificates::{Authority, Certificate};
 pub use cgroup::Cgroup;
 pub use config::{Config, Mode};
 pub use connection::{Connection, canonical};

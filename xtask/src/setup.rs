@@ -20,12 +20,13 @@ const LLVM: [u32; 3] = [23, 22, 21];
 const DEBIAN_RUST: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// What the tests start; a shell on a Debian has the rest.
-const TEST_PACKAGES: [&str; 10] = [
+const TEST_PACKAGES: [&str; 11] = [
     "bpftool",
     "curl",
     "iproute2",
     "iptables",
     "nginx-light",
+    "openssl",
     "postgresql",
     "procps",
     "python3",

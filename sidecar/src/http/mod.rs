@@ -16,6 +16,7 @@ mod pool;
 mod record;
 mod reply;
 mod routed;
+mod secure;
 mod serve;
 mod tunnel;
 mod upstream;

@@ -41,6 +41,9 @@ pub enum PickError {
     /// Unix sockets come with the HTTP data plane.
     #[error("backend {0}: a Unix socket cannot be the upstream of a TCP listener")]
     UnixSocket(String),
+    /// Only requests are sent over TLS.
+    #[error("backend {0}: what is no request cannot be sent over TLS")]
+    Tls(String),
     /// All weights are zero, which validation refuses.
     #[error("backend {0}: no endpoint has a weight")]
     Empty(String),
@@ -66,6 +69,9 @@ impl Backend {
     /// The next endpoint's address: each has as many turns in a row as its weight says. Cancel safe.
     pub async fn pick(&self) -> Result<UpstreamAddr, PickError> {
         let name = || self.declared.name.clone();
+        if self.declared.tls.is_some() {
+            return Err(PickError::Tls(name()));
+        }
         let endpoints = &self.declared.endpoints;
         let total: u64 = endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);

@@ -17,8 +17,9 @@ use super::check;
 use super::names::Known;
 use super::outlier::{Detector, Outcome};
 use crate::config::traffic::{Algorithm, LoadBalancer, TrafficSpec};
-use crate::config::{self, Protocol, Target};
+use crate::config::{self, BackendTls, Protocol, Target};
 use crate::policy::circuit::Circuit;
+use crate::tls::Peer;
 
 /// A backend, or a port of a Service.
 pub struct Cluster {
@@ -33,6 +34,7 @@ pub struct Cluster {
     /// What it takes at once.
     pub circuit: Option<Circuit>,
     balancing: LoadBalancer,
+    tls: Option<BackendTls>,
     spec: TrafficSpec,
     declared: Vec<config::Endpoint>,
     /// Of each of them that is a name, its addresses.
@@ -54,7 +56,9 @@ pub struct Endpoint {
     pub id: u64,
     /// Where it is.
     pub at: At,
-    /// The same, for people.
+    /// How it is spoken to in secret. `None`: it is not.
+    pub tls: Option<Peer>,
+    /// Where it is, for people.
     pub name: String,
     /// What it is doing.
     pub load: Arc<Load>,
@@ -85,20 +89,22 @@ pub struct Chosen {
 impl Cluster {
     /// By what a backend declares. Names are looked up by [`Self::keep`].
     pub fn new(backend: &config::Backend, spec: TrafficSpec) -> Self {
-        Self::of(Arc::from(backend.name.as_str()), backend.protocol, backend.endpoints.clone(), spec)
+        let (name, endpoints) = (Arc::from(backend.name.as_str()), backend.endpoints.clone());
+        Self::of(name, backend.protocol, backend.tls.clone(), endpoints, spec)
     }
 
     /// Of these endpoints.
     pub fn of(
         name: Arc<str>,
         protocol: Protocol,
+        tls: Option<BackendTls>,
         declared: Vec<config::Endpoint>,
         spec: TrafficSpec,
     ) -> Self {
         let balancing = spec.load_balancer.clone().unwrap_or_default();
         let found: Vec<_> =
             declared.iter().filter_map(|endpoint| Some((known(endpoint)?, endpoint))).collect();
-        let current = Endpoints::new(&found, None, &balancing, &spec);
+        let current = Endpoints::new(&found, None, tls.as_ref(), &balancing, &spec);
         let pool = spec.connection_pool.unwrap_or_default();
         Self {
             name,
@@ -107,6 +113,7 @@ impl Cluster {
             connect_timeout: pool.connect_timeout,
             circuit: spec.connection_pool.as_ref().map(Circuit::new),
             balancing,
+            tls,
             spec,
             found: Mutex::new(vec![Vec::new(); declared.len()]),
             declared,
@@ -226,7 +233,8 @@ impl Cluster {
         let same = found.len() == before.list.len()
             && before.list.iter().all(|endpoint| found.iter().any(|(at, _)| *at == endpoint.at));
         if !same {
-            let endpoints = Endpoints::new(&found, Some(&before), &self.balancing, &self.spec);
+            let endpoints =
+                Endpoints::new(&found, Some(&before), self.tls.as_ref(), &self.balancing, &self.spec);
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(endpoints);
         }
     }
@@ -245,15 +253,21 @@ impl Endpoints {
     fn new(
         found: &[(At, &config::Endpoint)],
         before: Option<&Self>,
+        tls: Option<&BackendTls>,
         balancing: &LoadBalancer,
         spec: &TrafficSpec,
     ) -> Self {
         let now = Instant::now();
         let endpoint = |(at, declared): &(At, &config::Endpoint)| {
             let known = before.and_then(|before| before.list.iter().find(|one| one.at == *at));
-            known.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(at.clone(), declared, now)))
+            let peer = match tls {
+                // Who cannot be told from others is not spoken to; validation has refused that.
+                Some(tls) => Some(tls.peer(&declared.target)?),
+                None => None,
+            };
+            Some(known.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(at.clone(), declared, peer, now))))
         };
-        let list: Vec<_> = found.iter().map(endpoint).collect();
+        let list: Vec<_> = found.iter().filter_map(endpoint).collect();
         let weights: Vec<_> = list.iter().map(|one| (one.name.as_str(), one.weight)).collect();
         let names = list.iter().map(|one| one.name.as_str());
         let detector =
@@ -266,12 +280,13 @@ impl Endpoints {
 }
 
 impl Endpoint {
-    fn new(at: At, declared: &config::Endpoint, now: Instant) -> Self {
+    fn new(at: At, declared: &config::Endpoint, tls: Option<Peer>, now: Instant) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
         Self {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             name: at.to_string(),
             at,
+            tls,
             load: Arc::new(Load::new(now)),
             weight: declared.weight,
             zone: declared.zone.clone(),
