@@ -7,6 +7,7 @@ mod failures;
 mod framing;
 mod grpc;
 mod passthrough;
+mod tls_access;
 mod tls_upstream;
 mod ways;
 

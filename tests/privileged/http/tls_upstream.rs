@@ -41,7 +41,7 @@ impl Tls {
         server: &Certificate,
         believed: &Path,
         backends: &[Value],
-        more: impl FnOnce(Config) -> Config,
+        change: impl FnOnce(Config) -> Config,
     ) -> Self {
         let net = Pair::new("tls");
         let logs = tempfile::tempdir().unwrap();
@@ -57,7 +57,7 @@ impl Tls {
             }));
             config = config.with_object("Backend", &backend, spec.clone());
         }
-        let config = more(config.with("listeners", Value::from(listeners)));
+        let config = change(config.with("listeners", Value::from(listeners)));
         let sidecar = Sidecar::start(&net.pod, &config);
         Self { _sidecar: sidecar, _nginx: nginx, net, logs }
     }
