@@ -34,5 +34,6 @@ pub mod servers;
 pub mod settings;
 pub mod setup;
 mod sni;
+pub mod tls;
 pub mod upstream;
 mod workers;

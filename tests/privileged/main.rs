@@ -17,6 +17,7 @@ mod children;
 mod connect;
 mod connections;
 mod detach;
+mod dns;
 mod early_answer;
 mod envoy;
 mod fast_open;

@@ -55,11 +55,16 @@ impl Config {
 
     /// The same with a `Backend` of this name, whose endpoints are JSON objects.
     pub fn with_backend(self, name: &str, endpoints: impl Into<Value>) -> Self {
+        self.with_object("Backend", name, json!({"endpoints": endpoints.into()}))
+    }
+
+    /// The same with another of our own objects.
+    pub fn with_object(self, kind: &str, name: &str, spec: impl Into<Value>) -> Self {
         self.with_documents([json!({
             "apiVersion": "sidecar.dev/v1alpha1",
-            "kind": "Backend",
+            "kind": kind,
             "metadata": {"name": name},
-            "spec": {"endpoints": endpoints.into()},
+            "spec": spec.into(),
         })])
     }
 

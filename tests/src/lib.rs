@@ -21,6 +21,7 @@
     reason = "a harness fails by panicking: the stack trace names the step of the test"
 )]
 
+mod certificates;
 mod cgroup;
 mod config;
 mod connection;
@@ -38,6 +39,7 @@ mod servers;
 mod sidecar;
 mod wait;
 
+pub use certificates::{Authority, Certificate};
 pub use cgroup::Cgroup;
 pub use config::{Config, Mode};
 pub use connection::{Connection, canonical};
@@ -51,8 +53,8 @@ pub use probe::{Probe, ask_http, probe};
 pub use process::{Finished, Program};
 pub use require::tool;
 pub use servers::{
-    Envoy, Kind, Nginx, Postgres, Redis, http_server, listen, listen_twice, python, serve, serve_backends,
-    serve_http,
+    Dns, Envoy, Kind, Nginx, Postgres, Redis, http_server, listen, listen_twice, python, serve,
+    serve_backends, serve_http,
 };
 pub use sidecar::{Sidecar, binary, binary_for_everyone, cli};
 pub use wait::{DEADLINE, eventually};

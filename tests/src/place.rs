@@ -18,6 +18,8 @@ pub struct Place {
     /// uid, gid, and how setpriv(1) is to set the supplementary groups.
     user: Option<(u32, u32, &'static str)>,
     powerless: bool,
+    /// Files that are seen in the place of others.
+    files: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Place {
@@ -53,6 +55,12 @@ impl Place {
         self
     }
 
+    /// The same place with a file of its own in the place of the system's, which the rest of the machine keeps seeing.
+    pub fn with_file(mut self, file: &Path, in_place_of: &str) -> Self {
+        self.files.push((file.to_owned(), in_place_of.into()));
+        self
+    }
+
     /// A command that will run `program` here. It is sent SIGTERM when the test's thread is gone.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut words: Vec<PathBuf> = Vec::new();
@@ -60,6 +68,13 @@ impl Place {
             let mut option = OsString::from("--net=");
             option.push(netns);
             words.extend(["nsenter".into(), option.into(), "--".into()]);
+        }
+        if !self.files.is_empty() {
+            words.extend(["unshare".into(), "--mount".into(), "--".into()]);
+        }
+        for (file, in_place_of) in &self.files {
+            let mount = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
+            words.extend(["sh".into(), "-c".into(), mount.into(), file.clone(), in_place_of.clone()]);
         }
         if let Some(cgroup) = &self.cgroup {
             let join = r#"echo $$ >"$0"/cgroup.procs && exec "$@""#;
@@ -84,6 +99,17 @@ impl Place {
 mod tests {
     use super::*;
     use crate::{Finished, require};
+
+    #[test]
+    fn files_are_replaced_for_the_program_alone() {
+        require!(root);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "its own\n").unwrap();
+        let everyone = std::fs::read_to_string("/etc/hosts").unwrap();
+        let place = Place::default().with_file(file.path(), "/etc/hosts");
+        assert_eq!(Finished::of(place.command("cat").arg("/etc/hosts")).success(), "its own\n");
+        assert_eq!(std::fs::read_to_string("/etc/hosts").unwrap(), everyone);
+    }
 
     #[test]
     fn users_have_no_capability() {

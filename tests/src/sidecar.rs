@@ -70,6 +70,14 @@ impl Sidecar {
         sidecar
     }
 
+    /// Likewise, from this place, which must be in `netns`.
+    #[track_caller]
+    pub fn start_at(place: &Place, netns: &Netns, config: &Config) -> Self {
+        let mut sidecar = Self::launch(place.command(binary()), netns, config, &[], &["sleep", "infinity"]);
+        sidecar.wait_until_ready();
+        sidecar
+    }
+
     /// Likewise, by a configuration that is there already: a file or a directory.
     #[track_caller]
     pub fn start_by(netns: &Netns, config: &Path) -> Self {

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use super::check::Check;
 use super::model::{Backend, Endpoint, Protocol, Target};
-use super::raw;
 use super::value::number::number;
 use super::value::{address, choice, name, path};
+use super::{raw, tls};
 
 /// As a weight of the Gateway API's `BackendRef`.
 const WEIGHT: RangeInclusive<u32> = 0..=1_000_000;
@@ -31,7 +31,22 @@ pub(super) fn read(check: &mut Check<'_>, raw: &raw::Backend, name: String, line
     if complete && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
         check.refuse(line, "spec.endpoints", "every weight is 0; give one endpoint a weight");
     }
-    Some(Backend { name, protocol, endpoints })
+    let tls = raw.tls.as_ref().and_then(|raw| {
+        let line = raw.referenced.line();
+        if protocol == Protocol::Tcp {
+            let why =
+                "is for requests: bytes are forwarded as they are; write another protocol, or leave it out";
+            check.refuse(line, "spec.tls", why);
+        }
+        tls::read(check, &raw.value, line)
+    });
+    for (i, (endpoint, raw)) in endpoints.iter().zip(&raw.endpoints).enumerate().filter(|_| complete) {
+        if tls.as_ref().is_some_and(|tls| tls.peer(&endpoint.target).is_none()) {
+            let why = "nothing says whom its certificate must name; write spec.tls.hostname";
+            check.refuse(raw.referenced.line(), &format!("spec.endpoints[{i}]"), why);
+        }
+    }
+    Some(Backend { name, protocol, tls, endpoints })
 }
 
 fn endpoint(check: &mut Check<'_>, field: &str, raw: &raw::Endpoint, line: u64) -> Option<Endpoint> {

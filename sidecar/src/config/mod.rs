@@ -19,6 +19,7 @@ mod raw;
 pub mod route;
 mod source;
 mod target_ref;
+mod tls;
 pub mod traffic;
 mod value;
 
@@ -36,6 +37,7 @@ pub use model::{
 };
 pub use source::{MAX_FILE_BYTES, MAX_FILES};
 pub use target_ref::{DEFAULT_NAMESPACE, ObjectName, TargetRef};
+pub use tls::{BackendTls, CaCertificates, Trust};
 pub use value::percent::Percent;
 
 /// How many YAML documents a configuration may have.

@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 
 use super::access::AccessPolicy;
 use super::route::Routes;
+use super::tls::BackendTls;
 use super::traffic::TrafficPolicy;
 use super::value::{duration, percent::Percent};
 
@@ -192,6 +193,8 @@ pub struct Backend {
     pub name: String,
     /// What its endpoints speak.
     pub protocol: Protocol,
+    /// How they are spoken to in secret. `None`: they are not.
+    pub tls: Option<BackendTls>,
     /// At least one, of which at least one has a weight.
     pub endpoints: Vec<Endpoint>,
 }
@@ -202,7 +205,7 @@ pub struct Backend {
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2 without TLS.
+    /// HTTP/2.
     Http2,
     /// gRPC over HTTP/2.
     Grpc,

@@ -200,7 +200,18 @@ pub(super) struct Otlp {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Backend {
     pub protocol: Option<Text>,
+    pub tls: Option<Spanned<Tls>>,
     pub endpoints: Vec<Spanned<Endpoint>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Tls {
+    pub hostname: Option<Text>,
+    pub ca_certificates: Option<Text>,
+    pub client_certificate: Option<Text>,
+    pub client_key: Option<Text>,
+    pub insecure_skip_verify: Option<Text>,
 }
 
 #[derive(Deserialize)]

@@ -330,7 +330,7 @@ fn listeners_are_distinct_and_forward_to_a_backend() {
     // A backend that is wrong itself does exist.
     let listener = format!("{HEAD}  listeners: [{{name: a, address: '127.0.0.1:80', forward: app}}]\n");
     let found = errors(&format!("{listener}---\n{}", backend("  endpoint: []\n")));
-    assert_eq!(found, ["f:11: spec.endpoint: unknown field; the fields here are protocol, endpoints"]);
+    assert_eq!(found, ["f:11: spec.endpoint: unknown field; the fields here are protocol, tls, endpoints"]);
 }
 
 #[test]

@@ -77,7 +77,9 @@ impl Common {
             let backend = weights::pick(&rules.backends, fastrand::u32(..));
             let cluster = backend.and_then(|backend| plan.cluster(&backend.target));
             let chosen = cluster.and_then(|cluster| cluster.pick(&HeaderMap::new(), accepted.peer, &[]));
-            match chosen.map(|chosen| chosen.endpoint.at.clone()) {
+            // Only requests are sent over TLS.
+            let clear = chosen.filter(|chosen| chosen.endpoint.tls.is_none());
+            match clear.map(|chosen| chosen.endpoint.at.clone()) {
                 Some(At::Tcp(address)) => {
                     Ok(Sent { route: Arc::clone(&rules.route), to: UpstreamAddr(address) })
                 }

@@ -24,6 +24,7 @@ mod record;
 mod reply;
 mod rest;
 mod routed;
+mod secure;
 mod serve;
 mod tunnel;
 mod upstream;

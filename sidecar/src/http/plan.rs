@@ -186,5 +186,5 @@ fn of_service(
         Some("tcp") => Protocol::Tcp,
         _ => Protocol::Auto,
     };
-    Cluster::of(format!("{}:{}", service.name, port.port).into(), protocol, endpoints, spec)
+    Cluster::of(format!("{}:{}", service.name, port.port).into(), protocol, None, endpoints, spec)
 }

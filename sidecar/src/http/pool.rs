@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::client::conn::http2;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{sleep, timeout};
 
-use super::Version;
 use super::body::Flow;
 use super::client::Client;
 use super::reply::Reply;
 use super::upstream::{self, Lease, Sender, Sent, Unsent};
+use super::{Version, secure};
 use crate::net::addrs::UpstreamAddr;
 use crate::policy::circuit::Permit;
 use crate::policy::retry::Outcome;
@@ -41,6 +40,8 @@ struct Kept {
     http2: Option<(http2::SendRequest<Flow>, Instant)>,
     /// Held while the connection of HTTP/2 that all are to use is opened.
     opening: Arc<Mutex<()>>,
+    /// Asked for either, the endpoint chose HTTP/1.1.
+    chose_http1: bool,
 }
 
 thread_local! {
@@ -58,10 +59,13 @@ pub(super) async fn send(
     let in_flight = chosen.endpoint.load.begin(Instant::now());
     let id = chosen.endpoint.id;
     let mut request = request;
+    let or_http1 = chosen.endpoint.tls.is_some() && secure::may_be_http1(cluster.protocol, version);
+    let version = if or_http1 && chose_http1(id) { Version::Http1 } else { version };
     let (found, turn) = kept_or_turn(id, version).await;
     if let Some(mut sender) = found
         && sender.is_ready().await
     {
+        request = secure::fit(request, chosen, &sender);
         let again = upstream::copy(&request);
         match sender.try_send(request).await {
             Ok(response) => {
@@ -80,7 +84,11 @@ pub(super) async fn send(
         None => None,
     };
     let limit = cluster.connect_timeout.unwrap_or(client.accepted.settings.timeouts.connect);
-    let mut sender = connected(client, chosen, version, limit, permit).await?;
+    let mut sender = connected(client, chosen, (version, or_http1), limit, permit).await?;
+    request = secure::fit(request, chosen, &sender);
+    if or_http1 && matches!(sender, Sender::Http1(_)) {
+        with(id, |kept| kept.chose_http1 = true);
+    }
     if let Sender::Http2(sender) = &sender {
         let until = Instant::now() + cluster.idle_timeout;
         with(id, |kept| kept.http2 = Some((sender.clone(), until)));
@@ -167,6 +175,10 @@ async fn kept_or_turn(endpoint: u64, version: Version) -> (Option<Sender>, Optio
     (kept(endpoint, version), None)
 }
 
+fn chose_http1(endpoint: u64) -> bool {
+    POOL.with_borrow(|pool| pool.endpoints.get(&endpoint).is_some_and(|kept| kept.chose_http1))
+}
+
 /// Closes what was not used for long enough, as long as there is anything.
 fn look_after() {
     let begun = POOL.with_borrow_mut(|pool| std::mem::replace(&mut pool.looked_after, true));
@@ -197,10 +209,11 @@ fn look_after() {
 async fn connected(
     client: &Client,
     chosen: &Chosen,
-    version: Version,
+    version: (Version, bool),
     limit: Duration,
     permit: Option<Permit>,
 ) -> Result<Sender, Unsent> {
+    let deadline = Instant::now() + limit;
     let failed = |reply| Unsent { outcome: Outcome::ConnectFailure, reply, is_theirs: true };
     match &chosen.endpoint.at {
         At::Tcp(address) => {
@@ -208,13 +221,13 @@ async fn connected(
                 .await
                 .map_err(|error| failed(upstream::failed(crate::opaque::connect_failure(&error))))?;
             let io = upstream::io(stream, client.accepted.sockets.later_hop());
-            handshake(io, version, permit).await
+            secure::handshake(io, chosen, version, deadline, permit).await
         }
         At::Unix(path) => {
             let unavailable =
                 Reply::new(hyper::StatusCode::SERVICE_UNAVAILABLE, "upstream-connect-failed", "UF");
             match timeout(limit, UnixStream::connect(path)).await {
-                Ok(Ok(stream)) => handshake(stream, version, permit).await,
+                Ok(Ok(stream)) => secure::handshake(stream, chosen, version, deadline, permit).await,
                 Ok(Err(error)) => {
                     tracing::debug!(path = %path.display(), %error, "upstream");
                     Err(failed(unavailable))
@@ -223,16 +236,6 @@ async fn connected(
             }
         }
     }
-}
-
-async fn handshake<T>(io: T, version: Version, permit: Option<Permit>) -> Result<Sender, Unsent>
-where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    upstream::handshake(io, version, permit).await.map(|(sender, _)| sender).map_err(|reason| {
-        let reply = upstream::failed(reason);
-        Unsent { outcome: Outcome::ResetBeforeRequest, reply, is_theirs: true }
-    })
 }
 
 fn overflow() -> Unsent {

@@ -23,6 +23,7 @@ use crate::net::io::{Io, Socket};
 use crate::observe::close_reason::CloseReason;
 use crate::policy::circuit::Permit;
 use crate::policy::retry::Outcome;
+use crate::tls;
 use crate::upstream::balance::load::InFlight;
 
 /// Sends requests over one connection.
@@ -237,6 +238,11 @@ pub(super) fn failed(reason: CloseReason) -> Reply {
     }
 }
 
+/// It was reached, and is not whom we want to speak to, or does not want to speak to us.
+pub(super) fn tls_failed() -> Reply {
+    Reply::new(StatusCode::SERVICE_UNAVAILABLE, "upstream-tls-failed", "UF")
+}
+
 /// A new connection's socket, as hyper's.
 pub(super) fn io(
     stream: TcpStream,
@@ -259,6 +265,11 @@ pub(super) fn unsent<T>(error: &TrySendError<T>) -> Unsent {
 
 /// It was reached, and did not answer.
 pub(super) fn broken(error: &hyper::Error) -> Reply {
+    // After its own handshake, a server may say that it wants another certificate, or any.
+    if let Some(cause) = tls::cause(error) {
+        tracing::debug!(%cause, "upstream: TLS");
+        return tls_failed();
+    }
     tracing::debug!(%error, "upstream");
     if error.is_parse() {
         return Reply::new(StatusCode::BAD_GATEWAY, "upstream-protocol-error", "UPE");

@@ -17,6 +17,7 @@ use tokio::time::{interval, timeout};
 use super::cluster::{At, Cluster, Endpoint};
 use super::health::{Health, Transition};
 use crate::config::traffic::{HealthCheck, Probe};
+use crate::tls;
 
 /// What of an answer is read.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -62,10 +63,19 @@ pub(super) async fn keep_asking(cluster: &Cluster, check: &HealthCheck) {
 
 /// `None`: it did not answer.
 async fn is_well(endpoint: &Endpoint, probe: &Probe) -> Option<bool> {
-    let wire: Box<dyn Wire> = match &endpoint.at {
+    let mut wire: Box<dyn Wire> = match &endpoint.at {
         At::Tcp(address) => Box::new(TcpStream::connect(address).await.ok()?),
         At::Unix(path) => Box::new(UnixStream::connect(path).await.ok()?),
     };
+    if let Some(peer) = &endpoint.tls {
+        let offers: &[&[u8]] = match probe {
+            Probe::Tcp => &[],
+            Probe::Http { .. } => &[tls::HTTP1],
+            Probe::Grpc { .. } => &[tls::HTTP2],
+        };
+        let refused = |error| tracing::debug!(endpoint = %endpoint.name, %error, "health check: TLS");
+        wire = Box::new(peer.connect(wire, offers).await.map_err(refused).ok()?);
+    }
     match probe {
         Probe::Tcp => Some(true),
         Probe::Http { path, host, expected_statuses } => {

@@ -1,25 +1,25 @@
 //! A set of endpoints that serve the same, and which of them gets the next request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
+use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
 use super::balance::Balancer;
 use super::balance::key::key_of;
 use super::balance::load::Load;
 use super::check;
+use super::names::Known;
 use super::outlier::{Detector, Outcome};
 use crate::config::traffic::{Algorithm, LoadBalancer, TrafficSpec};
-use crate::config::{self, Protocol, Target};
+use crate::config::{self, BackendTls, Protocol, Target};
 use crate::policy::circuit::Circuit;
-
-/// How often names are looked up again. The system's resolver does not tell how long an answer holds.
-const LOOK_UP_EACH: Duration = Duration::from_secs(5);
+use crate::tls::Peer;
 
 /// A backend, or a port of a Service.
 pub struct Cluster {
@@ -34,8 +34,11 @@ pub struct Cluster {
     /// What it takes at once.
     pub circuit: Option<Circuit>,
     balancing: LoadBalancer,
+    tls: Option<BackendTls>,
     spec: TrafficSpec,
     declared: Vec<config::Endpoint>,
+    /// Of each of them that is a name, its addresses.
+    found: Mutex<Vec<Vec<IpAddr>>>,
     current: RwLock<Arc<Endpoints>>,
 }
 
@@ -53,7 +56,9 @@ pub struct Endpoint {
     pub id: u64,
     /// Where it is.
     pub at: At,
-    /// The same, for people.
+    /// How it is spoken to in secret. `None`: it is not.
+    pub tls: Option<Peer>,
+    /// Where it is, for people.
     pub name: String,
     /// What it is doing.
     pub load: Arc<Load>,
@@ -84,20 +89,22 @@ pub struct Chosen {
 impl Cluster {
     /// By what a backend declares. Names are looked up by [`Self::keep`].
     pub fn new(backend: &config::Backend, spec: TrafficSpec) -> Self {
-        Self::of(Arc::from(backend.name.as_str()), backend.protocol, backend.endpoints.clone(), spec)
+        let (name, endpoints) = (Arc::from(backend.name.as_str()), backend.endpoints.clone());
+        Self::of(name, backend.protocol, backend.tls.clone(), endpoints, spec)
     }
 
     /// Of these endpoints.
     pub fn of(
         name: Arc<str>,
         protocol: Protocol,
+        tls: Option<BackendTls>,
         declared: Vec<config::Endpoint>,
         spec: TrafficSpec,
     ) -> Self {
         let balancing = spec.load_balancer.clone().unwrap_or_default();
         let found: Vec<_> =
             declared.iter().filter_map(|endpoint| Some((known(endpoint)?, endpoint))).collect();
-        let current = Endpoints::new(&found, None, &balancing, &spec);
+        let current = Endpoints::new(&found, None, tls.as_ref(), &balancing, &spec);
         let pool = spec.connection_pool.unwrap_or_default();
         Self {
             name,
@@ -106,7 +113,9 @@ impl Cluster {
             connect_timeout: pool.connect_timeout,
             circuit: spec.connection_pool.as_ref().map(Circuit::new),
             balancing,
+            tls,
             spec,
+            found: Mutex::new(vec![Vec::new(); declared.len()]),
             declared,
             current: RwLock::new(Arc::new(current)),
         }
@@ -164,13 +173,14 @@ impl Cluster {
     /// dropped.
     pub async fn keep(self: Arc<Self>) {
         let names = async {
-            if !self.declared.iter().any(|endpoint| matches!(endpoint.target, Target::Dns(_))) {
-                return std::future::pending().await;
+            let mut names = JoinSet::new();
+            for (index, declared) in self.declared.iter().enumerate() {
+                if let Target::Dns(dns) = &declared.target {
+                    names.spawn(Arc::clone(&self).follow(index, dns.name.clone()));
+                }
             }
-            loop {
-                self.look_up().await;
-                sleep(LOOK_UP_EACH).await;
-            }
+            while names.join_next().await.is_some() {}
+            std::future::pending::<()>().await;
         };
         let ejections = async {
             let Some(config) = &self.spec.outlier_detection else { return std::future::pending().await };
@@ -196,30 +206,43 @@ impl Cluster {
         }
     }
 
-    /// Addresses that are known stay what they are, with their load. A name that is not found keeps its last addresses.
-    async fn look_up(&self) {
-        let before = self.endpoints();
+    /// Looks a name up as often as its answers say. While that fails, its last addresses stay.
+    async fn follow(self: Arc<Self>, index: usize, name: String) {
+        let mut known = Known::default();
+        loop {
+            let (wait, looked_up) = known.renew(&name).await;
+            match looked_up {
+                Ok(()) => self.set_addresses(index, &known.addresses),
+                Err(error) => tracing::warn!(backend = %self.name, %name, %error, "look up"),
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// Endpoints that are known stay what they are, with their load.
+    fn set_addresses(&self, index: usize, addresses: &[IpAddr]) {
+        let mut of_names = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = of_names.get_mut(index) {
+            addresses.clone_into(place);
+        }
         let mut found = Vec::new();
-        for declared in &self.declared {
-            let Target::Dns(dns) = &declared.target else {
+        for (declared, addresses) in self.declared.iter().zip(of_names.iter()) {
+            if let Target::Dns(dns) = &declared.target {
+                let at = |address: &IpAddr| (At::Tcp((*address, dns.port).into()), declared);
+                found.extend(addresses.iter().map(at));
+            } else {
                 found.extend(known(declared).map(|at| (at, declared)));
-                continue;
-            };
-            match tokio::net::lookup_host((dns.name.as_str(), dns.port)).await {
-                Ok(addresses) => found.extend(addresses.map(|address| (At::Tcp(address), declared))),
-                Err(error) => {
-                    tracing::warn!(backend = %self.name, name = %dns.name, %error, "look up");
-                    let kept = before.list.iter().filter(|endpoint| endpoint.port() == Some(dns.port));
-                    found.extend(kept.map(|endpoint| (endpoint.at.clone(), declared)));
-                }
             }
         }
         found.sort_by_key(|(at, _)| at.to_string());
         found.dedup_by(|(a, _), (b, _)| a == b);
+        // Still under the lock: of two names, neither undoes what the other found.
+        let before = self.endpoints();
         let same = found.len() == before.list.len()
             && before.list.iter().all(|endpoint| found.iter().any(|(at, _)| *at == endpoint.at));
         if !same {
-            let endpoints = Endpoints::new(&found, Some(&before), &self.balancing, &self.spec);
+            let endpoints =
+                Endpoints::new(&found, Some(&before), self.tls.as_ref(), &self.balancing, &self.spec);
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(endpoints);
         }
     }
@@ -238,15 +261,21 @@ impl Endpoints {
     fn new(
         found: &[(At, &config::Endpoint)],
         before: Option<&Self>,
+        tls: Option<&BackendTls>,
         balancing: &LoadBalancer,
         spec: &TrafficSpec,
     ) -> Self {
         let now = Instant::now();
         let endpoint = |(at, declared): &(At, &config::Endpoint)| {
             let known = before.and_then(|before| before.list.iter().find(|one| one.at == *at));
-            known.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(at.clone(), declared, now)))
+            let peer = match tls {
+                // Who cannot be told from others is not spoken to; validation has refused that.
+                Some(tls) => Some(tls.peer(&declared.target)?),
+                None => None,
+            };
+            Some(known.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(at.clone(), declared, peer, now))))
         };
-        let list: Vec<_> = found.iter().map(endpoint).collect();
+        let list: Vec<_> = found.iter().filter_map(endpoint).collect();
         let weights: Vec<_> = list.iter().map(|one| (one.name.as_str(), one.weight)).collect();
         let names = list.iter().map(|one| one.name.as_str());
         let detector =
@@ -259,12 +288,13 @@ impl Endpoints {
 }
 
 impl Endpoint {
-    fn new(at: At, declared: &config::Endpoint, now: Instant) -> Self {
+    fn new(at: At, declared: &config::Endpoint, tls: Option<Peer>, now: Instant) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
         Self {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             name: at.to_string(),
             at,
+            tls,
             load: Arc::new(Load::new(now)),
             weight: declared.weight,
             zone: declared.zone.clone(),
@@ -280,13 +310,6 @@ impl Endpoint {
     /// What its checks say.
     pub fn set_healthy(&self, healthy: bool) {
         self.healthy.store(healthy, Ordering::Relaxed);
-    }
-
-    fn port(&self) -> Option<u16> {
-        match self.at {
-            At::Tcp(address) => Some(address.port()),
-            At::Unix(_) => None,
-        }
     }
 }
 

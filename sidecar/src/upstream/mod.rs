@@ -5,4 +5,5 @@ mod check;
 pub mod cluster;
 pub mod connect;
 pub mod health;
+pub mod names;
 pub mod outlier;

@@ -21,6 +21,8 @@ mod reload;
 mod routing;
 mod scene;
 mod scripted;
+mod tls_access;
+mod tls_upstream;
 mod tunnels;
 mod upstreams;
 mod ways;

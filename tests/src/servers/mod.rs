@@ -1,5 +1,6 @@
 //! Real servers, each ended when dropped. Every function returns when the server accepts connections.
 
+mod dns;
 mod envoy;
 mod nginx;
 mod postgres;
@@ -10,6 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use dns::Dns;
 pub use envoy::Envoy;
 pub use nginx::Nginx;
 pub use postgres::Postgres;

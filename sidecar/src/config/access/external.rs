@@ -23,8 +23,8 @@ pub(super) fn read(check: &mut Check<'_>, raw: &raw::ExternalAuthorization) -> O
     let allowed_upstream_headers = names(check, &at("allowedUpstreamHeaders"), &raw.allowed_upstream_headers);
     let timeout = check.value_or(&at("timeout"), raw.timeout.as_ref(), TIMEOUT, duration::parse_positive);
     let fail_open = check.value_or(&at("failOpen"), raw.fail_open.as_ref(), false, choice::parse_bool);
-    let url = check.value(&at("url"), &raw.url, url::parse)?;
-    let http = HttpAuthorization { url, headers, allowed_upstream_headers, timeout, fail_open };
+    let (url, trust) = url::read(check, (FIELD, "url"), &raw.url, raw.ca_certificates.as_ref())?;
+    let http = HttpAuthorization { url, trust, headers, allowed_upstream_headers, timeout, fail_open };
     Some(ExternalAuthorization { http })
 }
 

@@ -47,12 +47,16 @@ fn rule(check: &mut Check<'_>, field: &str, raw: &raw::JwtRule) -> Option<JwtRul
 fn jwks(check: &mut Check<'_>, field: &str, raw: &raw::Jwks, line: u64) -> Option<Jwks> {
     let at = |leaf: &str| format!("{field}.{leaf}");
     let refresh = check.value_or(&at("refresh"), raw.refresh.as_ref(), REFRESH, duration::parse_positive);
+    if let Some(text) = raw.ca_certificates.as_ref().filter(|_| raw.uri.is_none()) {
+        check.refuse_value(&at("caCertificates"), text, "is for an https URL; leave it out");
+    }
     match (&raw.file, &raw.uri, &raw.inline) {
         (Some(text), None, None) => {
             check.value(&at("file"), text, path::parse).map(|path| Jwks::File { path, refresh })
         }
         (None, Some(text), None) => {
-            check.value(&at("uri"), text, url::parse).map(|uri| Jwks::Uri { uri, refresh })
+            let (uri, trust) = url::read(check, (field, "uri"), text, raw.ca_certificates.as_ref())?;
+            Some(Jwks::Uri { uri, trust, refresh })
         }
         (None, None, Some(text)) => {
             if let Some(text) = &raw.refresh {

@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::super::model::display;
 use super::super::target_ref::{ObjectName, TargetRef};
+use super::super::tls::Trust;
 use super::super::value::duration;
 use super::pattern::Pattern;
 
@@ -69,11 +70,14 @@ pub enum Jwks {
         #[serde(serialize_with = "duration::serialize")]
         refresh: Duration,
     },
-    /// An `http` URL.
+    /// An `http` or `https` URL.
     Uri {
         /// The URL.
         #[serde(serialize_with = "display")]
         uri: Uri,
+        /// Who may answer an `https` URL.
+        #[serde(rename = "caCertificates", skip_serializing_if = "Option::is_none")]
+        trust: Option<Trust>,
         /// How often it is fetched again.
         #[serde(serialize_with = "duration::serialize")]
         refresh: Duration,
@@ -127,9 +131,12 @@ pub struct ExternalAuthorization {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpAuthorization {
-    /// An `http` URL.
+    /// An `http` or `https` URL.
     #[serde(serialize_with = "display")]
     pub url: Uri,
+    /// Who may answer an `https` URL.
+    #[serde(rename = "caCertificates", skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
     /// Headers of the request that it sees; by default `authorization`.
     #[serde(serialize_with = "names")]
     pub headers: Vec<HeaderName>,

@@ -35,10 +35,11 @@ pub(in crate::config) struct JwtRule {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(in crate::config) struct Jwks {
     pub file: Option<Text>,
     pub uri: Option<Text>,
+    pub ca_certificates: Option<Text>,
     pub inline: Option<Text>,
     pub refresh: Option<Text>,
 }
@@ -74,6 +75,7 @@ pub(in crate::config) struct ExternalAuthorization {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in crate::config) struct HttpAuthorization {
     pub url: Text,
+    pub ca_certificates: Option<Text>,
     pub headers: Option<Vec<Text>>,
     #[serde(default)]
     pub allowed_upstream_headers: Vec<Text>,

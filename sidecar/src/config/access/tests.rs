@@ -82,7 +82,7 @@ fn every_wrong_value_is_reported_with_its_place_and_remedy() {
     clockSkew: 1
     claimToHeaders: [{claim: sub, header: Host}, {claim: sub, header: authorization}]
   - issuer: a
-    jwks: {uri: "https://a/keys"}
+    jwks: {uri: "https://a/keys", caCertificates: /nowhere/ca.pem}
   - issuer: b
     jwks: {inline: '{"keys": []}', refresh: 1m}
   tokens: [{name: a, sha256: 00}]
@@ -102,7 +102,7 @@ fn every_wrong_value_is_reported_with_its_place_and_remedy() {
         r#"f:9: spec.jwt[0].clockSkew: "1": write a duration"#,
         r#"f:10: spec.jwt[0].claimToHeaders[0].header: "Host": belongs to the connection or frames the message"#,
         r#"f:10: spec.jwt[0].claimToHeaders[1].header: "authorization": carries the token itself; write another header"#,
-        "f:12: spec.jwt[1].jwks.uri: \"https://a/keys\": https is not supported here; write an http URL",
+        r#"f:12: spec.jwt[1].jwks.caCertificates: "/nowhere/ca.pem": cannot read: No such file"#,
         "f:14: spec.jwt[2].jwks.inline: \"{\\\"keys\\\": []}\": has no public RSA",
         r#"f:14: spec.jwt[2].jwks.refresh: "1m": is for file and uri; leave it out"#,
         r#"f:15: spec.tokens[0].sha256: "00": write the token's SHA-256 as 64 hexadecimal digits"#,

@@ -10,7 +10,7 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
-use super::http::{self, HttpClient};
+use super::http::{self, Causes, HttpClient};
 use crate::config::access::HttpAuthorization;
 
 /// One authorizer.
@@ -55,7 +55,7 @@ pub enum Answer {
 enum AskError {
     #[error("no answer within {0:?}")]
     Timeout(std::time::Duration),
-    #[error("cannot ask: {0}")]
+    #[error("cannot ask: {}", Causes(.0))]
     Client(#[from] hyper_util::client::legacy::Error),
     #[error("the request cannot be described to it: {0}")]
     Describe(#[from] hyper::http::Error),
@@ -74,7 +74,8 @@ const HOP: [HeaderName; 6] = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_
 
 impl External {
     pub(super) fn new(config: HttpAuthorization) -> Self {
-        Self { config, client: http::client() }
+        let client = HttpClient::new(config.trust.as_ref().map(|trust| &trust.client));
+        Self { config, client }
     }
 
     /// Asks, within the configured timeout. Cancel safe.

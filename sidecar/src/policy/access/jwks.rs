@@ -14,14 +14,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::http::{self, HttpClient};
+use super::http::{self, Causes, HttpClient};
 use super::keys::{KeySet, KeySetError};
 use crate::config::access::{AccessPolicy, Jwks};
 
 /// The key sets of all policies, one for each source: policies share them, and a new configuration keeps those of before.
 pub struct KeyStores {
     stores: Vec<Arc<KeyStore>>,
-    client: HttpClient,
 }
 
 /// The keys of one source.
@@ -38,7 +37,7 @@ pub(super) struct KeyStore {
 enum LoadError {
     #[error("key set {path}: cannot read: {cause}", path = .path.display())]
     Read { path: Box<Path>, cause: io::Error },
-    #[error("key set {uri}: cannot fetch: {cause}")]
+    #[error("key set {uri}: cannot fetch: {}", Causes(&**cause))]
     Fetch { uri: Uri, cause: Box<dyn std::error::Error + Send + Sync> },
     #[error("key set {uri}: the answer is {status}, not 200")]
     Status { uri: Uri, status: hyper::StatusCode },
@@ -73,15 +72,15 @@ impl KeyStores {
                 stores.push(old.unwrap_or_else(|| Arc::new(KeyStore::new(source))));
             }
         }
-        Self { stores, client: before.map_or_else(http::client, |before| before.client.clone()) }
+        Self { stores }
     }
 
     /// Loads every key set once. What cannot be loaded is logged and keeps the keys that it had.
     pub async fn refresh(&self) {
         let mut loading = JoinSet::new();
         for store in &self.stores {
-            let (store, client) = (Arc::clone(store), self.client.clone());
-            loading.spawn(async move { store.reload(&client).await });
+            let store = Arc::clone(store);
+            loading.spawn(async move { store.reload().await });
         }
         loading.join_all().await;
     }
@@ -90,8 +89,8 @@ impl KeyStores {
     pub async fn keep_fresh(&self) {
         let mut keeping = JoinSet::new();
         for store in &self.stores {
-            let (store, client) = (Arc::clone(store), self.client.clone());
-            keeping.spawn(async move { store.keep_fresh(&client).await });
+            let store = Arc::clone(store);
+            keeping.spawn(async move { store.keep_fresh().await });
         }
         while keeping.join_next().await.is_some() {}
         std::future::pending::<()>().await;
@@ -138,18 +137,18 @@ impl KeyStore {
         self.wanted.notified().await;
     }
 
-    async fn reload(&self, client: &HttpClient) {
-        match load(&self.source, client).await {
+    async fn reload(&self) {
+        match load(&self.source).await {
             Ok(Some(keys)) => self.replace(keys),
             Ok(None) => {}
             Err(error) => tracing::warn!("{error}; the keys of before are kept"),
         }
     }
 
-    async fn keep_fresh(&self, client: &HttpClient) {
+    async fn keep_fresh(&self) {
         match &self.source {
             Jwks::Uri { refresh, .. } => {
-                fetch_when_due(*refresh, &self.wanted, || self.reload(client)).await;
+                fetch_when_due(*refresh, &self.wanted, || self.reload()).await;
             }
             Jwks::File { path, refresh } => {
                 let (mut before, mut read) = (stamp(path).await, Instant::now());
@@ -158,7 +157,7 @@ impl KeyStore {
                     let now = stamp(path).await;
                     if now != before || read.elapsed() >= *refresh {
                         (before, read) = (now, Instant::now());
-                        self.reload(client).await;
+                        self.reload().await;
                     }
                 }
             }
@@ -180,10 +179,14 @@ async fn fetch_when_due<F: Future<Output = ()>>(refresh: Duration, wanted: &Noti
 }
 
 /// The keys of a source; `None`: they do not change.
-async fn load(source: &Jwks, client: &HttpClient) -> Result<Option<KeySet>, LoadError> {
+async fn load(source: &Jwks) -> Result<Option<KeySet>, LoadError> {
     let (name, json) = match source {
         Jwks::Inline(_) => return Ok(None),
-        Jwks::Uri { uri, .. } => (uri.to_string(), fetch(uri, client).await?),
+        Jwks::Uri { uri, trust, .. } => {
+            // Fetches are rare: between them no connection is kept.
+            let client = HttpClient::new(trust.as_ref().map(|trust| &trust.client));
+            (uri.to_string(), fetch(uri, &client).await?)
+        }
         Jwks::File { path, .. } => {
             let of: Box<Path> = path.clone().into();
             let read = tokio::task::spawn_blocking(move || read(&of).map_err(|cause| (of, cause)));

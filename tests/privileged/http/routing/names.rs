@@ -53,7 +53,7 @@ fn name_server(mode: Mode) {
         [("/etc/hosts", hosts), ("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")];
     let scene = started(Way::Listener, mode, &files, endpoints);
     scene.get("/early").is_own(503, "no-healthy-upstream");
-    let mut names = Program::start(python(&scene.net.pod.place(), "dns_server.py").arg("127.0.0.1"));
+    let mut names = Program::start(python(&scene.net.pod.place(), "names_server.py").arg("127.0.0.1"));
     names.wait_for_output("listening");
     let say = |names: &mut Program, said: &str| {
         names.say(&format!("app.test 1 {said}\n"));

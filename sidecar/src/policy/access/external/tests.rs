@@ -9,6 +9,7 @@ const UNREACHABLE: &str = "http://127.0.0.1:9/check";
 
 fn external(url: &str, fail_open: bool) -> External {
     External::new(HttpAuthorization {
+        trust: None,
         url: url.parse().unwrap(),
         headers: vec![AUTHORIZATION, HeaderName::from_static("x-forwarded-for")],
         allowed_upstream_headers: vec![HeaderName::from_static("x-user"), AUTHORIZATION],
