@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -11,13 +10,14 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::record::Record;
 use super::serve::Active;
 use super::upstream::Lease;
+use super::watch::{Over, Watched};
 
 /// The body of a message that the proxy sends.
 pub(super) enum Flow {
     /// Nothing, or what the proxy itself says.
     Own(Option<Bytes>),
     /// A client's, on its way up.
-    Up(Incoming, Arc<AtomicU64>),
+    Up(Incoming, Arc<Watched>),
     /// An answer, on its way down.
     Down(Box<Down>),
 }
@@ -30,6 +30,17 @@ pub(super) struct Down {
     record: Record,
     ended: bool,
     _active: Active,
+}
+
+/// A body that does not come whole.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// Who sends it broke off.
+    #[error("{0}")]
+    Off(#[from] hyper::Error),
+    /// It took too long.
+    #[error("over its time: {0:?}")]
+    Late(Over),
 }
 
 impl Flow {
@@ -66,27 +77,23 @@ impl Down {
 
 impl Body for Flow {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Up(body, count) => {
+            Self::Up(body, watched) => {
                 let frame = Pin::new(body).poll_frame(cx);
-                if let Poll::Ready(Some(Ok(frame))) = &frame
-                    && let Some(data) = frame.data_ref()
-                {
-                    count.fetch_add(data.remaining() as u64, Ordering::Relaxed);
+                if let Poll::Ready(Some(Ok(frame))) = &frame {
+                    watched.sent(frame.data_ref().map_or(0, |data| data.remaining() as u64));
                 }
-                frame
+                frame.map_err(Broken::Off)
             }
             Self::Down(down) => {
                 let frame = Pin::new(&mut down.body).poll_frame(cx);
                 match &frame {
                     Poll::Ready(Some(Ok(frame))) => {
+                        down.record.watched().moved();
                         if let Some(data) = frame.data_ref() {
                             down.record.received(data.remaining() as u64);
                         }
@@ -99,9 +106,14 @@ impl Body for Flow {
                     }
                     Poll::Ready(None) => down.end(),
                     Poll::Ready(Some(Err(_))) => down.record.upstream_broke(),
-                    Poll::Pending => {}
+                    Poll::Pending => {
+                        if let Poll::Ready(over) = down.record.watched().poll_over(cx) {
+                            down.record.flag(over.flags());
+                            return Poll::Ready(Some(Err(Broken::Late(over))));
+                        }
+                    }
                 }
-                frame
+                frame.map_err(Broken::Off)
             }
         }
     }

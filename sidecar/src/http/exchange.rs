@@ -1,5 +1,6 @@
 //! One request: what is decided about it, in which order, and its answer.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::body::{Body, Incoming};
@@ -46,7 +47,12 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     headers::identify(&mut parts.headers);
     let mut record = Record::new(&client, &parts);
     let grpc = is_grpc(&parts.headers);
-    let answer = match decide(&client, &mut record, parts, body, ours).await {
+    let watched = Arc::clone(record.watched());
+    let decided = {
+        let deciding = pin!(decide(&client, &mut record, parts, body, ours));
+        watched.within(deciding).await
+    };
+    let answer = match decided.unwrap_or_else(|over| Err(over.reply().into())) {
         Ok(answer) => answer,
         Err(stop) => Answer::Own(stopped(stop, &mut record, grpc)),
     };
@@ -58,6 +64,8 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
         }
         Answer::Switched(response, both) => {
             record.answered(response.status(), response.headers());
+            // It lasts as long as both sides like.
+            watched.end();
             tunnel::begin(&client, both, record, active);
             (response.map(|_| Flow::empty()), true)
         }
@@ -119,6 +127,7 @@ async fn decide(
     }
     let Ingress::Listener(front) = &client.accepted.ingress else {
         record.goes(&common.passthrough, &common.passthrough);
+        record.limit(policies);
         return through(client, record, parts, body, authority.as_ref(), ours).await;
     };
     let Some(forward) = &front.forward else {
@@ -189,6 +198,7 @@ async fn by_rule(
     // The workload's own port needs no backend: it is one.
     if found.rule.backends.is_empty() && matches!(set.place(), TargetRef::Inbound(_)) {
         record.goes(found.route, &client.common().passthrough);
+        record.limit(policies);
         return through(client, record, parts, body, authority.as_ref(), ours)
             .await
             .map(|answer| changed(answer, &later));
@@ -223,7 +233,8 @@ async fn through(
     ours: Option<OnUpgrade>,
 ) -> Result<Answer, Stop> {
     headers::for_version(client.version, &mut parts, authority);
-    let flow = if body.is_end_stream() { Flow::empty() } else { Flow::Up(body, record.request_bytes()) };
+    let flow =
+        if body.is_end_stream() { Flow::empty() } else { Flow::Up(body, Arc::clone(record.watched())) };
     let sent = upstream::send_on(client, record, Request::from_parts(parts, flow)).await?;
     conclude(sent, ours)
 }

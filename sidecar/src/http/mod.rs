@@ -17,8 +17,10 @@ mod record;
 mod reply;
 mod routed;
 mod serve;
+mod streams;
 mod tunnel;
 mod upstream;
+mod watch;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

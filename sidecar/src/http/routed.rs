@@ -1,7 +1,7 @@
 //! A request that a rule was found for: its filters, its backend, and as many attempts as it takes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -10,7 +10,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::body::Flow;
 use super::plan::Plan;
@@ -19,6 +19,7 @@ use super::record::Record;
 use super::reply::Reply;
 use super::serve::Client;
 use super::upstream::{Sent, Unsent};
+use super::watch::Over;
 use super::{Version, headers, pool};
 use crate::config::Protocol;
 use crate::config::route::{BackendRef, BackendTarget, Cors, Filter, HeaderEdits, Mirror, Rewrite};
@@ -148,29 +149,11 @@ pub(super) async fn send(
     record: &mut Record,
     cluster: &Arc<Cluster>,
     policies: Option<&Policies>,
-    parts: request::Parts,
-    body: Incoming,
-    authority: Option<&Authority>,
-) -> Result<Sent, Stop> {
-    let Some(limit) = policies.and_then(|policies| policies.request_timeout) else {
-        return attempts(client, record, cluster, policies, parts, body, authority).await;
-    };
-    let sending = attempts(client, record, cluster, policies, parts, body, authority);
-    match timeout(limit, sending).await {
-        Ok(sent) => sent,
-        Err(_) => Err(Reply::new(StatusCode::GATEWAY_TIMEOUT, "request-timeout", "UT").into()),
-    }
-}
-
-async fn attempts(
-    client: &Arc<Client>,
-    record: &mut Record,
-    cluster: &Arc<Cluster>,
-    policies: Option<&Policies>,
     mut parts: request::Parts,
     body: Incoming,
     authority: Option<&Authority>,
 ) -> Result<Sent, Stop> {
+    record.limit(policies);
     let version = match cluster.protocol {
         Protocol::Http1 => Version::Http1,
         Protocol::Http2 | Protocol::Grpc => Version::Http2,
@@ -188,7 +171,7 @@ async fn attempts(
     let idempotent = is_idempotent(&parts.method);
     let budget = policies.and_then(|policies| policies.budget.as_ref());
     if let Some(budget) = budget {
-        budget.request(Instant::now());
+        budget.request(Instant::now().into_std());
     }
     let (mut retries, mut tried, mut permits) = (0, Vec::new(), None);
     loop {
@@ -199,10 +182,12 @@ async fn attempts(
         let replayable = body.is_replayable();
         let request = Request::from_parts(parts.clone(), body.take());
         let sending = pool::send(client, cluster, &chosen, version, request);
-        let sent = match policies.and_then(|policies| policies.try_timeout) {
+        let whole = policies.and_then(|policies| policies.backend_timeout);
+        let until = whole.map(|limit| Instant::now() + limit);
+        let header = policies.and_then(|policies| policies.try_timeout);
+        let sent = match header.into_iter().chain(whole).min() {
             Some(limit) => timeout(limit, sending).await.unwrap_or_else(|_| {
-                let reply = Reply::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "UT");
-                Err(Unsent { outcome: Outcome::Timeout, reply, is_theirs: true })
+                Err(Unsent { outcome: Outcome::Timeout, reply: Over::Attempt.reply(), is_theirs: true })
             }),
             None => sending.await,
         };
@@ -223,6 +208,9 @@ async fn attempts(
         };
         let again = retry.filter(|retry| retry.decide(Attempt { retries, idempotent, replayable }, outcome));
         let Some(retry) = again else {
+            if let Some(until) = until {
+                record.watched().limit_until(until, Over::Attempt);
+            }
             return finished(sent, retries, retry.is_some()).map(|mut sent| {
                 if let Some(lease) = &mut sent.lease {
                     lease.hold(permit.take());
@@ -231,7 +219,7 @@ async fn attempts(
             });
         };
         let held = cluster.circuit.as_ref().map(|circuit| circuit.retries.acquire());
-        let paid = budget.map(|budget| budget.retry(Instant::now()));
+        let paid = budget.map(|budget| budget.retry(Instant::now().into_std()));
         if matches!(held, Some(None)) || matches!(paid, Some(None)) {
             record.flag("URX");
             return finished(sent, retries, false);
@@ -319,13 +307,12 @@ impl Kept {
             return Ok(Self::Whole(Bytes::new()));
         }
         let known = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
-        let counted = record.request_bytes();
+        let watched = record.watched();
         if known.is_none_or(|length| length > most) {
-            return Ok(Self::Once(Some(Flow::Up(body, counted))));
+            return Ok(Self::Once(Some(Flow::Up(body, Arc::clone(watched)))));
         }
         let gone = |_| Stop::from(Reply::new(StatusCode::BAD_REQUEST, "request-body", "DC"));
-        let whole = body.collect().await.map_err(gone)?.to_bytes();
-        counted.store(whole.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        let whole = Flow::Up(body, Arc::clone(watched)).collect().await.map_err(gone)?.to_bytes();
         Ok(Self::Whole(whole))
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -20,7 +20,9 @@ use tokio::time::{sleep, timeout};
 use super::exchange::exchange;
 use super::framing::{Bounds, Refusal};
 use super::guard::{Guard, Guarded};
+use super::streams::Streams;
 use super::upstream::Sender;
+use super::watch::{Over, until_over};
 use super::{Common, Version};
 use crate::connection::{Accepted, Connection, Sockets};
 use crate::net::addrs::Direction;
@@ -265,7 +267,7 @@ async fn http1(client: &Arc<Client>, io: Guarded<ClientSocket>, bounds: Bounds) 
 }
 
 async fn http2(client: &Arc<Client>, io: Io<ClientSocket>, bounds: Bounds) -> CloseReason {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(Streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -283,12 +285,16 @@ async fn drive<F>(client: &Client, mut serving: Pin<&mut F>, shut_down: impl Fn(
 where
     F: Future<Output = Result<(), hyper::Error>>,
 {
-    let mut draining = false;
+    let (mut draining, mut last) = (false, None);
     loop {
         let mut beside = pin!(Seldom::new(client.told(draining)));
         let told = tokio::select! {
             biased;
-            ended = serving.as_mut() => return closed(ended),
+            ended = until_over(serving.as_mut(), &mut last) => return match ended {
+                Ok(ended) => closed(ended),
+                Err(Over::Idle) => CloseReason::IdleTimeout,
+                Err(Over::Request | Over::Attempt) => CloseReason::Finished,
+            },
             told = beside.as_mut() => told,
         };
         match told {

@@ -6,6 +6,7 @@ mod detection;
 mod failures;
 mod framing;
 mod grpc;
+mod limits;
 mod passthrough;
 mod ways;
 
