@@ -64,6 +64,15 @@ impl Config {
         self
     }
 
+    /// The same where a `Backend` above has these endpoints.
+    pub fn with_endpoints(mut self, backend: &str, endpoints: impl Into<Value>) -> Self {
+        let endpoints = endpoints.into();
+        for document in self.others.iter_mut().filter(|document| document["metadata"]["name"] == backend) {
+            document["spec"]["endpoints"] = endpoints.clone();
+        }
+        self
+    }
+
     /// The same where a `Backend` above speaks this.
     pub fn with_protocol(mut self, backend: &str, protocol: &str) -> Self {
         for document in self.others.iter_mut().filter(|document| document["metadata"]["name"] == backend) {

@@ -9,6 +9,7 @@ mod exchange;
 mod framing;
 mod guard;
 mod headers;
+mod line;
 mod metrics;
 mod plan;
 mod policies;
@@ -28,6 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::task::JoinSet;
 
 pub use self::connections::Sent;
+pub(crate) use self::line::Line;
 pub use self::metrics::PlaneMetrics;
 use self::plan::Plan;
 pub use self::record::Requests;

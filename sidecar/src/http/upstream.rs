@@ -1,7 +1,6 @@
 //! Connections to upstreams, and sending requests over them.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -11,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::body::Flow;
+use super::line::Place;
+use super::pool::Pooled;
 use super::record::Record;
 use super::reply::Reply;
 use super::serve::Client;
@@ -37,9 +38,7 @@ pub(super) enum Lease {
     Own(Sender, Arc<Client>),
     /// One of an endpoint's.
     Pooled {
-        endpoint: u64,
-        keep: Duration,
-        sender: Sender,
+        connection: Pooled,
         _in_flight: InFlight,
         /// Its place among the requests that the cluster takes at once.
         permit: Option<Permit>,
@@ -73,9 +72,9 @@ enum UpstreamSocket {
 // === impl ===
 
 impl Lease {
-    /// Of an endpoint, for which a connection is kept so long.
-    pub(super) fn pooled(endpoint: u64, keep: Duration, sender: Sender, in_flight: InFlight) -> Self {
-        Self::Pooled { endpoint, keep, sender, _in_flight: in_flight, permit: None }
+    /// Of an endpoint.
+    pub(super) fn pooled(connection: Pooled, in_flight: InFlight) -> Self {
+        Self::Pooled { connection, _in_flight: in_flight, permit: None }
     }
 
     /// The request counts until its answer is over.
@@ -93,7 +92,7 @@ impl Lease {
                     *client.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
                 }
             }
-            Self::Pooled { endpoint, keep, sender, .. } => pool::give_back(endpoint, sender, keep),
+            Self::Pooled { connection, .. } => pool::give_back(connection),
         }
     }
 }
@@ -228,12 +227,8 @@ async fn connect(client: &Arc<Client>, target: UpstreamAddr) -> Result<Sender, C
     Ok(sender)
 }
 
-/// Begins to speak on a connection, whose permit is held while it is open.
-pub(super) async fn handshake<T>(
-    io: T,
-    version: Version,
-    permit: Option<Permit>,
-) -> Result<Sender, CloseReason>
+/// Begins to speak on a connection, whose place is held while it is open.
+pub(super) async fn handshake<T>(io: T, version: Version, place: Option<Place>) -> Result<Sender, CloseReason>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -246,7 +241,7 @@ where
         Version::Http1 => {
             let (sender, connection) = http1::handshake(io).await.map_err(broken)?;
             tokio::spawn(async move {
-                let _permit = permit;
+                let _place = place;
                 let _ = connection.with_upgrades().await.map_err(broken);
             });
             Ok(Sender::Http1(sender))
@@ -256,7 +251,7 @@ where
             let (sender, connection) =
                 builder.timer(TokioTimer::new()).handshake(io).await.map_err(broken)?;
             tokio::spawn(async move {
-                let _permit = permit;
+                let _place = place;
                 let _ = connection.await.map_err(broken);
             });
             Ok(Sender::Http2(sender))

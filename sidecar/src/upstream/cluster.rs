@@ -16,6 +16,7 @@ use super::check;
 use super::outlier::{Detector, Outcome};
 use crate::config::traffic::{Algorithm, LoadBalancer, TrafficSpec};
 use crate::config::{self, Protocol, Target};
+use crate::http::Line;
 use crate::policy::circuit::Circuit;
 
 /// How often names are looked up again. The system's resolver does not tell how long an answer holds.
@@ -33,6 +34,10 @@ pub struct Cluster {
     pub connect_timeout: Option<Duration>,
     /// What it takes at once.
     pub circuit: Option<Circuit>,
+    /// Requests that wait for a connection.
+    pub(crate) line: Arc<Line>,
+    /// After how many requests a connection is closed.
+    pub max_requests: Option<u32>,
     balancing: LoadBalancer,
     spec: TrafficSpec,
     declared: Vec<config::Endpoint>,
@@ -105,6 +110,8 @@ impl Cluster {
             idle_timeout: pool.idle_timeout,
             connect_timeout: pool.connect_timeout,
             circuit: spec.connection_pool.as_ref().map(Circuit::new),
+            line: Arc::default(),
+            max_requests: pool.max_requests_per_connection,
             balancing,
             spec,
             declared,

@@ -7,6 +7,7 @@ mod failures;
 mod framing;
 mod grpc;
 mod limits;
+mod line;
 mod passthrough;
 mod ways;
 
