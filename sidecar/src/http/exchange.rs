@@ -18,7 +18,7 @@ use super::reply::{Reply, is_grpc};
 use super::routed::{self, Later};
 use super::serve::Client;
 use super::upstream::{Lease, Sent};
-use super::{Version, headers, tunnel, upstream};
+use super::{Version, attempts, headers, tunnel, upstream};
 use crate::config::TargetRef;
 use crate::config::route::BackendTarget;
 use crate::connection::Ingress;
@@ -142,7 +142,7 @@ async fn decide(
     }
     let policies = policies.filter(|policies| policies.says_when()).or(of_backend);
     headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
-    let answer = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
+    let answer = attempts::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
     conclude(answer, ours)
 }
 
@@ -219,7 +219,7 @@ async fn by_rule(
         headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
     }
     routed::mirror(client, plan, &later, &parts, &body);
-    let answer = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
+    let answer = attempts::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
     conclude(answer, ours).map(|answer| changed(answer, &later))
 }
 

@@ -3,12 +3,14 @@
 //! A request's walk: [`guard`] refuses what is not framed clearly, hyper reads it, [`exchange`] decides about it and has it
 //! sent, [`upstream`] sends it, and [`record`] counts and logs it when its answer is over.
 
+mod attempts;
 mod body;
 mod connections;
 mod exchange;
 mod framing;
 mod guard;
 mod headers;
+mod hedge;
 mod line;
 mod metrics;
 mod plan;

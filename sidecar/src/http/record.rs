@@ -111,6 +111,13 @@ impl Record {
         }
     }
 
+    /// This endpoint's answer counts, though others were asked later.
+    pub(super) fn answered_by(&mut self, endpoint: impl FnOnce() -> String) {
+        if let Some(line) = &mut self.line {
+            line.endpoint = Some(endpoint());
+        }
+    }
+
     /// Its answer's header has come.
     pub(super) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.labels.code = status.as_u16();

@@ -6,6 +6,7 @@ mod detection;
 mod failures;
 mod framing;
 mod grpc;
+mod hedge;
 mod limits;
 mod line;
 mod passthrough;
