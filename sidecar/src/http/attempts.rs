@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::http::request;
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, StatusCode};
@@ -74,7 +74,7 @@ pub(super) async fn send(
     cluster: &Arc<Cluster>,
     policies: Option<&Policies>,
     mut parts: request::Parts,
-    body: Incoming,
+    body: Flow,
     authority: Option<&Authority>,
 ) -> Result<Sent, Stop> {
     record.limit(policies);
@@ -91,7 +91,7 @@ pub(super) async fn send(
     };
     let retry = policies.and_then(|policies| policies.retry.as_ref());
     let keep = retry.map_or(0, |retry| retry.config().body_bytes);
-    let body = Kept::new(body, keep, record).await?;
+    let body = Kept::new(body, keep).await?;
     if let Some(budget) = policies.and_then(|policies| policies.budget.as_ref()) {
         budget.request(Instant::now().into_std());
     }
@@ -266,17 +266,16 @@ enum Kept {
 
 impl Kept {
     /// Bodies of up to so many bytes are kept, where their length is known.
-    async fn new(body: Incoming, most: usize, record: &Record) -> Result<Self, Stop> {
+    async fn new(body: Flow, most: usize) -> Result<Self, Stop> {
         if body.is_end_stream() {
             return Ok(Self::Whole(Bytes::new()));
         }
         let known = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
-        let watched = record.watched();
         if known.is_none_or(|length| length > most) {
-            return Ok(Self::Once(Some(Flow::Up(body, Arc::clone(watched)))));
+            return Ok(Self::Once(Some(body)));
         }
         let gone = |_| Stop::from(Reply::new(StatusCode::BAD_REQUEST, "request-body", "DC"));
-        let whole = Flow::Up(body, Arc::clone(watched)).collect().await.map_err(gone)?.to_bytes();
+        let whole = body.collect().await.map_err(gone)?.to_bytes();
         Ok(Self::Whole(whole))
     }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::mirror::{Copied, Teed};
 use super::record::Record;
 use super::serve::Active;
 use super::upstream::Lease;
@@ -18,6 +19,10 @@ pub(super) enum Flow {
     Own(Option<Bytes>),
     /// A client's, on its way up.
     Up(Incoming, Arc<Watched>),
+    /// Likewise, copied for mirrors.
+    Teed(Box<Teed<Flow>>),
+    /// Such a copy.
+    Copied(Box<Copied>),
     /// An answer, on its way down.
     Down(Box<Down>),
 }
@@ -41,6 +46,9 @@ pub(super) enum Broken {
     /// It took too long.
     #[error("over its time: {0:?}")]
     Late(Over),
+    /// It is a copy that is not continued.
+    #[error("cut off")]
+    Cut,
 }
 
 impl Flow {
@@ -50,6 +58,11 @@ impl Flow {
 
     pub(super) fn of(text: impl Into<Bytes>) -> Self {
         Self::Own(Some(text.into()).filter(|text| !text.is_empty()))
+    }
+
+    /// A client's, on its way up.
+    pub(super) fn up(body: Incoming, watched: &Arc<Watched>) -> Self {
+        if body.is_end_stream() { Self::empty() } else { Self::Up(body, Arc::clone(watched)) }
     }
 
     pub(super) fn down(body: Incoming, lease: Option<Lease>, record: Record, active: Active) -> Self {
@@ -89,6 +102,8 @@ impl Body for Flow {
                 }
                 frame.map_err(Broken::Off)
             }
+            Self::Teed(teed) => teed.poll(cx),
+            Self::Copied(copied) => copied.poll(cx),
             Self::Down(down) => {
                 let frame = Pin::new(&mut down.body).poll_frame(cx);
                 match &frame {
@@ -122,6 +137,8 @@ impl Body for Flow {
         match self {
             Self::Own(bytes) => bytes.is_none(),
             Self::Up(body, _) => body.is_end_stream(),
+            Self::Teed(teed) => teed.body().is_end_stream(),
+            Self::Copied(_) => false,
             Self::Down(down) => down.body.is_end_stream(),
         }
     }
@@ -130,6 +147,8 @@ impl Body for Flow {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Up(body, _) => body.size_hint(),
+            Self::Teed(teed) => teed.body().size_hint(),
+            Self::Copied(copied) => copied.size_hint(),
             Self::Down(down) => down.body.size_hint(),
         }
     }

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request;
 use hyper::http::uri::Authority;
@@ -11,6 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::body::Flow;
+use super::mirror::mirror;
 use super::plan::Plan;
 use super::policies::{self, Stop};
 use super::record::Record;
@@ -49,6 +50,7 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     let grpc = is_grpc(&parts.headers);
     let watched = Arc::clone(record.watched());
     let decided = {
+        let body = Flow::up(body, &watched);
         let deciding = pin!(decide(&client, &mut record, parts, body, ours));
         watched.within(deciding).await
     };
@@ -101,7 +103,7 @@ async fn decide(
     client: &Arc<Client>,
     record: &mut Record,
     mut parts: request::Parts,
-    body: Incoming,
+    body: Flow,
     ours: Option<OnUpgrade>,
 ) -> Result<Answer, Stop> {
     if parts.method == Method::CONNECT {
@@ -174,7 +176,7 @@ async fn by_rule(
     plan: &Plan,
     set: &RouteSet,
     mut parts: request::Parts,
-    body: Incoming,
+    body: Flow,
     mut authority: Option<Authority>,
     ours: Option<OnUpgrade>,
 ) -> Result<Answer, Stop> {
@@ -218,7 +220,7 @@ async fn by_rule(
     if matches!(client.accepted.ingress, Ingress::Listener(_)) {
         headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
     }
-    routed::mirror(client, plan, &later, &parts, &body);
+    let body = mirror(client, plan, &later, &parts, body);
     let answer = attempts::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
     conclude(answer, ours).map(|answer| changed(answer, &later))
 }
@@ -228,14 +230,12 @@ async fn through(
     client: &Arc<Client>,
     record: &mut Record,
     mut parts: request::Parts,
-    body: Incoming,
+    body: Flow,
     authority: Option<&Authority>,
     ours: Option<OnUpgrade>,
 ) -> Result<Answer, Stop> {
     headers::for_version(client.version, &mut parts, authority);
-    let flow =
-        if body.is_end_stream() { Flow::empty() } else { Flow::Up(body, Arc::clone(record.watched())) };
-    let sent = upstream::send_on(client, record, Request::from_parts(parts, flow)).await?;
+    let sent = upstream::send_on(client, record, Request::from_parts(parts, body)).await?;
     conclude(sent, ours)
 }
 

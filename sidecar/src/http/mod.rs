@@ -13,6 +13,7 @@ mod headers;
 mod hedge;
 mod line;
 mod metrics;
+mod mirror;
 mod plan;
 mod policies;
 mod pool;
@@ -62,6 +63,8 @@ pub struct Common {
     retries: AtomicU64,
     /// Requests that a rate limit refused.
     limited: AtomicU64,
+    /// Copies for mirrors that did not keep up.
+    mirrors_cut: AtomicU64,
     /// What holds for requests that begin now.
     plan: RwLock<Arc<Plan>>,
     /// Looks after the endpoints and keys of the plan.
@@ -84,6 +87,7 @@ impl Common {
             passthrough: "passthrough".into(),
             retries: AtomicU64::new(0),
             limited: AtomicU64::new(0),
+            mirrors_cut: AtomicU64::new(0),
             plan: RwLock::new(Arc::clone(&plan)),
             keepers: Mutex::default(),
         };

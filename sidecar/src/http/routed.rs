@@ -1,39 +1,27 @@
-//! A request that a rule was found for: its filters, its backend, its mirrors.
+//! A request that a rule was found for: its filters and its backend.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request;
 use hyper::http::uri::Authority;
-use hyper::{Request, Response, StatusCode};
-use tokio::time::timeout;
+use hyper::{Response, StatusCode};
 
 use super::body::Flow;
 use super::plan::Plan;
 use super::policies::Stop;
 use super::reply::Reply;
 use super::serve::Client;
-use super::upstream::Sent;
-use super::{Version, headers, pool};
-use crate::config::Protocol;
 use crate::config::route::{BackendRef, BackendTarget, Cors, Filter, HeaderEdits, Mirror, Rewrite};
 use crate::route::{Found, cors, redirect, rewrite, weights};
 use crate::upstream::cluster::Cluster;
-
-/// How long a mirror may take.
-const MIRROR_TIME: Duration = Duration::from_secs(10);
-/// What of a mirror's answer is read.
-const MIRROR_BYTES: usize = 64 * 1024;
 
 /// What filters left to be done.
 #[derive(Default)]
 pub(super) struct Later<'a> {
     response: Vec<&'a HeaderEdits>,
     cors: Option<(&'a Cors, Option<HeaderValue>)>,
-    mirrors: Vec<&'a Mirror>,
+    pub mirrors: Vec<&'a Mirror>,
 }
 
 /// Does what a rule's filters say; some of them answer.
@@ -145,45 +133,5 @@ pub(super) fn after(later: &Later<'_>, fields: &mut HeaderMap) {
     }
     if let Some((cors, origin)) = &later.cors {
         cors::response(cors, origin.as_ref(), fields);
-    }
-}
-
-/// Sends copies of a request to mirrors, whose answers nobody hears. A request whose body is to be streamed has none.
-pub(super) fn mirror(
-    client: &Arc<Client>,
-    plan: &Plan,
-    later: &Later<'_>,
-    parts: &request::Parts,
-    body: &Incoming,
-) {
-    for mirror in &later.mirrors {
-        let drawn = fastrand::u32(0..mirror.fraction.denominator.max(1)) < mirror.fraction.numerator;
-        let Some(cluster) = plan.cluster(&mirror.backend).filter(|_| drawn && body.is_end_stream()) else {
-            continue;
-        };
-        let (client, cluster, mut parts) = (Arc::clone(client), Arc::clone(cluster), parts.clone());
-        tokio::spawn(async move {
-            let authority = headers::authority(&parts);
-            let version = match cluster.protocol {
-                Protocol::Http2 | Protocol::Grpc => Version::Http2,
-                _ => Version::Http1,
-            };
-            headers::for_version(version, &mut parts, authority.as_ref());
-            let Some(chosen) = cluster.pick(&parts.headers, client.accepted.peer, &[]) else { return };
-            let request = Request::from_parts(parts, Flow::empty());
-            let sending = async {
-                let Ok(Sent { response, lease }) =
-                    pool::send(&client, &cluster, &chosen, version, request).await
-                else {
-                    return;
-                };
-                let read = Limited::new(response.into_body(), MIRROR_BYTES).collect().await;
-                if let (Ok(_), Some(lease)) = (read, lease) {
-                    lease.give_back();
-                }
-            };
-            // Nobody waits for it, so it must not last.
-            let _ = timeout(MIRROR_TIME, sending).await;
-        });
     }
 }

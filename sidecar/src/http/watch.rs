@@ -173,7 +173,10 @@ impl Watched {
 
     /// Ready when something lasts too long. Wakes the last task that asked.
     pub(super) fn poll_over(&self, cx: &Context<'_>) -> Poll<Over> {
-        let mut state = self.lock();
+        Self::poll(&mut self.lock(), cx)
+    }
+
+    fn poll(state: &mut State, cx: &Context<'_>) -> Poll<Over> {
         if let Some(over) = state.over {
             return Poll::Ready(over);
         }
@@ -328,11 +331,13 @@ pub(super) async fn until_over<F: Future>(
             return Poll::Ready(Ok(served));
         }
         let Some(watched) = last else { return Poll::Pending };
-        if watched.lock().ended {
-            *last = None;
-            return Poll::Pending;
+        let mut state = watched.lock();
+        if !state.ended {
+            return Watched::poll(&mut state, cx).map(Err);
         }
-        watched.poll_over(cx).map(Err)
+        drop(state);
+        *last = None;
+        Poll::Pending
     })
     .await
 }

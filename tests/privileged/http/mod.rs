@@ -9,6 +9,7 @@ mod grpc;
 mod hedge;
 mod limits;
 mod line;
+mod mirror;
 mod passthrough;
 mod ways;
 
