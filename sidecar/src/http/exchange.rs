@@ -143,9 +143,9 @@ async fn decide(
         policies.admit(client, &mut parts, authority.as_ref()).await?;
     }
     let policies = policies.filter(|policies| policies.says_when()).or(of_backend);
-    headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
+    on_its_way(client, &mut parts, authority.as_ref());
     let answer = attempts::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
-    conclude(answer, ours)
+    conclude(client, answer, ours)
 }
 
 /// Where a request came in, and the rules there; `None`: it goes where its client meant it to.
@@ -217,12 +217,10 @@ async fn by_rule(
     }
     let policies = policies.filter(|policies| policies.says_when()).or(of_backend);
     routed::filter(client, plan, &found, &backend.filters, &mut parts, &mut authority, &mut later)?;
-    if matches!(client.accepted.ingress, Ingress::Listener(_)) {
-        headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
-    }
+    on_its_way(client, &mut parts, authority.as_ref());
     let body = mirror(client, plan, &later, &parts, body);
     let answer = attempts::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
-    conclude(answer, ours).map(|answer| changed(answer, &later))
+    conclude(client, answer, ours).map(|answer| changed(answer, &later))
 }
 
 /// Where its client meant it to go.
@@ -234,16 +232,39 @@ async fn through(
     authority: Option<&Authority>,
     ours: Option<OnUpgrade>,
 ) -> Result<Answer, Stop> {
+    on_its_way(client, &mut parts, authority);
     headers::for_version(client.version, &mut parts, authority);
     let sent = upstream::send_on(client, record, Request::from_parts(parts, body)).await?;
-    conclude(sent, ours)
+    conclude(client, sent, ours)
+}
+
+/// Says on a request which way it went, where that is to show.
+fn on_its_way(client: &Client, parts: &mut request::Parts, authority: Option<&Authority>) {
+    if !shows(client) {
+        return;
+    }
+    let way = &client.accepted.settings.headers;
+    headers::forwarded(way.forwarded, &mut parts.headers, client.accepted.peer.ip(), authority);
+    if let Some(name) = &way.via {
+        headers::via(&mut parts.headers, parts.version, name);
+    }
+}
+
+/// What is captured is not to notice, unless that is asked for.
+fn shows(client: &Client) -> bool {
+    matches!(client.accepted.ingress, Ingress::Listener(_)) || client.accepted.settings.headers.captured
 }
 
 /// An answer of the upstream's, without what was for this hop.
-fn conclude(sent: Sent, ours: Option<OnUpgrade>) -> Result<Answer, Stop> {
+fn conclude(client: &Client, sent: Sent, ours: Option<OnUpgrade>) -> Result<Answer, Stop> {
     let Sent { mut response, lease } = sent;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     headers::remove_hop_by_hop(response.headers_mut(), switched);
+    let way = &client.accepted.settings.headers;
+    if let Some(name) = way.via.as_ref().filter(|_| shows(client)) {
+        let version = response.version();
+        headers::via(response.headers_mut(), version, name);
+    }
     // What an older upstream speaks says nothing of this connection.
     *response.version_mut() = hyper::Version::HTTP_11;
     match ours {

@@ -11,6 +11,7 @@ mod limits;
 mod line;
 mod mirror;
 mod passthrough;
+mod way_shown;
 mod ways;
 
 use std::path::PathBuf;
