@@ -94,9 +94,10 @@ fn tcp(results: &Results) -> Vec<Bar> {
 fn http(results: &Results) -> Vec<Bar> {
     use Bound::{AtLeast, AtMost};
     use Metric::{P50, P99, ProxyCpuPerMillion, Rate, Resident, ResidentIdle};
-    use Mode::EnvoyIptables as Envoy;
+    use Mode::{EnvoyIptables as Envoy, Policies, Route};
 
-    let (http1, paced, http2, hold) = (Case::http1(), Case::paced(), Case::http2(), Case::hold_http());
+    let (http1, paced, http2, grpc) = (Case::http1(), Case::paced(), Case::http2(), Case::grpc());
+    let (hold, routes) = (Case::hold_http(), Case::routes());
     let mut bars = Vec::new();
     for mode in [Mode::Ebpf, Mode::EbpfFull] {
         let mut bar = |what: String, bound, series: Series| {
@@ -110,12 +111,15 @@ fn http(results: &Results) -> Vec<Bar> {
         bar(format!("{paced}: added p50, {mode} to {Envoy}"), AtMost(0.6), added(P50));
         bar(format!("{paced}: added p99, {mode} to {Envoy}"), AtMost(0.8), added(P99));
         bar(format!("{http2}: rate, {mode} to {Envoy}"), AtLeast(1.2), ratio(http2, Rate));
+        bar(format!("{grpc}: rate, {mode} to {Envoy}"), AtLeast(1.2), ratio(grpc, Rate));
         let resident = ratio(hold, Resident);
         bar(format!("{hold}: resident memory, {mode} to {Envoy}"), AtMost(0.25), resident);
         let idle = results.of(hold).map(|measured| measured.series(mode, ResidentIdle)).unwrap_or_default();
         let idle = idle.into_iter().map(|bytes| Some(ResidentIdle.in_unit(bytes?))).collect();
         bar(format!("resident memory idle in MB, {mode}"), AtMost(12.0), idle);
     }
+    let seen = Spread::of(&results.ratio(routes, Rate, Policies, Route));
+    bars.push(Bar { what: format!("{routes}: rate, {Policies} to {Route}"), bound: AtLeast(0.85), seen });
     bars
 }
 
@@ -136,6 +140,7 @@ impl Results {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Sample;
 
     fn bar(bound: Bound, median: Option<f64>) -> Option<bool> {
         let seen = median.map(|median| Spread { median, min: 0.0, max: 9.0 });
@@ -149,5 +154,27 @@ mod tests {
         assert_eq!(bar(Bound::AtLeast(1.7), Some(1.8)), Some(true));
         assert_eq!(bar(Bound::AtLeast(1.7), Some(1.6)), Some(false));
         assert_eq!(bar(Bound::AtLeast(1.7), None), None);
+    }
+
+    /// The verdicts on one round of a case with these rates.
+    fn verdicts<const N: usize>(case: Case, rates: [(Mode, f64); N]) -> Vec<(String, bool)> {
+        let round = rates.map(|(mode, rate)| (mode, Sample::from([(Metric::Rate, rate)])));
+        let results = Results::of_round(Suite::Http, &rates.map(|(mode, _)| mode), case, round.into());
+        let seen = bars(&results).into_iter().filter_map(|bar| Some((bar.is_met()?, bar.what)));
+        seen.map(|(is_met, what)| (what, is_met)).collect()
+    }
+
+    #[test]
+    fn policies_are_compared_with_the_plain_route() {
+        let of = |policies| verdicts(Case::routes(), [(Mode::Route, 100.0), (Mode::Policies, policies)]);
+        let what = "HTTP/1.1 by a route, 64 connections, proxy apart: rate, eBPF policies to eBPF route";
+        assert_eq!((of(86.0), of(84.0)), (vec![(what.into(), true)], vec![(what.into(), false)]));
+    }
+
+    #[test]
+    fn calls_are_compared_with_envoy() {
+        let rates = [(Mode::Ebpf, 119.0), (Mode::EbpfFull, 121.0), (Mode::EnvoyIptables, 100.0)];
+        let what = |mode: &str| format!("gRPC, 100 streams, proxy apart: rate, {mode} to Envoy iptables");
+        assert_eq!(verdicts(Case::grpc(), rates), [(what("eBPF"), false), (what("eBPF full"), true)]);
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::mode::Mode;
+
 /// One load under one pinning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct Case {
@@ -24,7 +26,7 @@ pub(crate) enum Load {
     Connect { workers: usize },
     /// One connection, as much as it takes.
     Bulk { direction: Direction },
-    /// As [`Self::Hold`], after a request of HTTP/1.1 on each.
+    /// As [`Self::Hold`], with a request of HTTP/1.1 on each before and after.
     HoldHttp { connections: usize },
     /// Requests of HTTP/1.1 on connections that stay, each as soon as the last was answered.
     Http1 { connections: usize },
@@ -32,6 +34,10 @@ pub(crate) enum Load {
     Paced { connections: usize },
     /// So many requests at a time on one connection of HTTP/2.
     Http2 { streams: usize },
+    /// The same with unary calls of gRPC.
+    Grpc { streams: usize },
+    /// As [`Self::Http1`] with a token in each request, by the routes of [`Mode::Route`] and [`Mode::Policies`].
+    Routes { connections: usize },
 }
 
 /// Where bulk data goes.
@@ -79,6 +85,8 @@ const CONNECT: Load = Load::Connect { workers: 8 };
 const HTTP1: Load = Load::Http1 { connections: 64 };
 const PACED: Load = Load::Paced { connections: 64 };
 const HTTP2: Load = Load::Http2 { streams: 100 };
+const GRPC: Load = Load::Grpc { streams: 100 };
+const ROUTES: Load = Load::Routes { connections: 64 };
 const HOLD_HTTP: Load = Load::HoldHttp { connections: 1000 };
 
 // === impl Plan ===
@@ -125,7 +133,14 @@ impl Plan {
 
     /// The proxy as one that forwards requests.
     pub(crate) fn http(quick: bool) -> Self {
-        let cases = vec![Case::hold_http(), Case::http1(), Case::paced(), Case::http2()];
+        let cases = vec![
+            Case::hold_http(),
+            Case::http1(),
+            Case::paced(),
+            Case::http2(),
+            Case::grpc(),
+            Case::routes(),
+        ];
         let (rounds, warmup, length) = if quick { (3, 300, 1000) } else { (5, 500, 2000) };
         let [warmup, length] = [warmup, length].map(Duration::from_millis);
         Self { cases, rounds, warmup, length }
@@ -178,6 +193,20 @@ impl Case {
         Self::new(HTTP2, Pinning::ProxyApart)
     }
 
+    pub(crate) fn grpc() -> Self {
+        Self::new(GRPC, Pinning::ProxyApart)
+    }
+
+    pub(crate) fn routes() -> Self {
+        Self::new(ROUTES, Pinning::ProxyApart)
+    }
+
+    /// Whether it is measured in this mode.
+    pub(crate) fn compares(&self, mode: Mode) -> bool {
+        let by_routes = matches!(self.load, Load::Routes { .. });
+        mode == Mode::Direct || matches!(mode, Mode::Route | Mode::Policies) == by_routes
+    }
+
     /// A short name without spaces, for files and the command line.
     pub(crate) fn id(&self) -> String {
         let load = match self.load {
@@ -190,6 +219,8 @@ impl Case {
             Load::Http1 { connections } => format!("http1-{connections}"),
             Load::Paced { connections } => format!("http1-paced-{connections}"),
             Load::Http2 { streams } => format!("http2-{streams}"),
+            Load::Grpc { streams } => format!("grpc-{streams}"),
+            Load::Routes { connections } => format!("http1-routes-{connections}"),
         };
         let pinning = match self.pinning {
             Pinning::Free => "free",
@@ -227,6 +258,10 @@ impl Display for Load {
                 write!(f, "HTTP/1.1 at half of Envoy's rate, {}", Count(*connections, "connection"))
             }
             Self::Http2 { streams } => write!(f, "HTTP/2, {}", Count(*streams, "stream")),
+            Self::Grpc { streams } => write!(f, "gRPC, {}", Count(*streams, "stream")),
+            Self::Routes { connections } => {
+                write!(f, "HTTP/1.1 by a route, {}", Count(*connections, "connection"))
+            }
         }
     }
 }
@@ -256,11 +291,14 @@ mod tests {
 
     #[test]
     fn identifiers_are_unique_and_quick_is_part_of_full() {
-        let full: Vec<String> = Plan::full().cases.iter().map(Case::id).collect();
-        let mut unique = full.clone();
-        unique.sort();
-        unique.dedup();
-        assert_eq!(unique.len(), full.len());
+        let ids = |plan: Plan| -> Vec<String> { plan.cases.iter().map(Case::id).collect() };
+        let full = ids(Plan::full());
+        for ids in [full.clone(), ids(Plan::http(false))] {
+            let mut unique = ids.clone();
+            unique.sort();
+            unique.dedup();
+            assert_eq!(unique.len(), ids.len());
+        }
         assert!(Plan::quick().cases.iter().all(|case| full.contains(&case.id())));
     }
 
@@ -277,6 +315,14 @@ mod tests {
         let mut plan = Plan::http(true);
         plan.only(&["paced".into()]);
         assert_eq!(plan.cases, [Case::http1(), Case::paced()]);
+    }
+
+    #[test]
+    fn routes_are_compared_with_each_other() {
+        let modes = [Mode::Direct, Mode::Ebpf, Mode::Route, Mode::Policies, Mode::EnvoyIptables];
+        let compared = |case: Case| modes.map(|mode| case.compares(mode));
+        assert_eq!(compared(Case::routes()), [true, false, true, true, false]);
+        assert_eq!(compared(Case::grpc()), [true, true, false, false, true]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ struct Chart<'a> {
     shows: fn(&Case) -> bool,
 }
 
-const CHARTS: [Chart<'_>; 6] = [
+const CHARTS: [Chart<'_>; 7] = [
     Chart {
         file: "latency.svg",
         title: "Ping-pong on one connection: p50 in µs, less is better",
@@ -47,7 +47,13 @@ const CHARTS: [Chart<'_>; 6] = [
         file: "http-rate.svg",
         title: "Small requests, the proxy on one core: per second",
         metric: Metric::Rate,
-        shows: |case| matches!(case.load, Load::Http1 { .. } | Load::Http2 { .. }),
+        shows: |case| matches!(case.load, Load::Http1 { .. } | Load::Http2 { .. } | Load::Grpc { .. }),
+    },
+    Chart {
+        file: "http-policies.svg",
+        title: "Small requests by a route without and with policies, the proxy on one core: per second",
+        metric: Metric::Rate,
+        shows: |case| matches!(case.load, Load::Routes { .. }),
     },
     Chart {
         file: "http-latency.svg",
@@ -72,9 +78,9 @@ pub(crate) fn draw(results: &Results, directory: &Path) -> Result<()> {
             results.cases.iter().filter(|measured| (chart.shows)(&measured.case)).collect();
         if !groups.is_empty() {
             let path = directory.join(chart.file);
-            chart
-                .draw(&groups, &results.modes, &path)
-                .map_err(|error| anyhow!("{}: {error}", path.display()))?;
+            let has = |mode: &Mode| groups.iter().any(|measured| measured.case.compares(*mode));
+            let modes: Vec<Mode> = results.modes.iter().copied().filter(has).collect();
+            chart.draw(&groups, &modes, &path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
         }
     }
     Ok(())
@@ -153,6 +159,8 @@ fn color(mode: Mode) -> RGBColor {
         Mode::Ebpf => RGBColor(86, 180, 233),
         Mode::EbpfToProxy => RGBColor(0, 114, 178),
         Mode::EbpfFull => RGBColor(0, 158, 115),
+        Mode::Route => RGBColor(230, 159, 0),
+        Mode::Policies => RGBColor(170, 110, 0),
         Mode::EnvoyIptables => RGBColor(204, 121, 167),
         Mode::EnvoyEbpf => RGBColor(150, 80, 120),
     }

@@ -7,9 +7,10 @@ use crate::case::SMALL;
 /// What ends a header.
 const END: &[u8] = b"\r\n\r\n";
 
-/// The only request.
-pub(crate) fn request(port: u16) -> Vec<u8> {
-    format!("GET /small HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\naccept: */*\r\n\r\n").into_bytes()
+/// The only request; with a token, if there is one.
+pub(crate) fn request(port: u16, token: Option<&str>) -> Vec<u8> {
+    let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    format!("GET /small HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\naccept: */*\r\n{token}\r\n").into_bytes()
 }
 
 /// The only answer.
@@ -77,7 +78,8 @@ mod tests {
 
     #[test]
     fn a_request_ends_with_an_empty_line() {
-        let request = request(80);
-        assert!(is_request(&request) && !is_request(&request[..request.len() - 1]));
+        for request in [request(80, None), request(80, Some("token"))] {
+            assert!(is_request(&request) && !is_request(&request[..request.len() - 1]));
+        }
     }
 }

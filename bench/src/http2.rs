@@ -25,10 +25,10 @@ pub(crate) mod kind {
 }
 
 /// Of DATA and HEADERS.
-const END_STREAM: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
 /// Of SETTINGS and PING.
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 32;
 
@@ -94,20 +94,20 @@ impl<'a> Frame<'a> {
 pub(crate) fn client_begins(out: &mut Vec<u8>) {
     out.extend_from_slice(PREFACE);
     settings(out, INITIAL_WINDOW_SIZE, WIDE);
-    write(out, kind::WINDOW_UPDATE, 0, 0, &WIDE.to_be_bytes());
+    widen(out);
 }
 
 /// The server's.
 pub(crate) fn server_begins(out: &mut Vec<u8>) {
     settings(out, MAX_CONCURRENT_STREAMS, 1000);
+    widen(out);
 }
 
 /// The only request's header block.
 pub(crate) fn request_block(port: u16) -> Vec<u8> {
-    let authority = format!("127.0.0.1:{port}");
-    // GET, http, / of the static table; then :authority, whose length fits into seven bits.
-    let mut block = vec![0x82, 0x86, 0x84, 0x01, u8::try_from(authority.len()).unwrap_or_default()];
-    block.extend_from_slice(authority.as_bytes());
+    // GET, http, / of the static table; then :authority.
+    let mut block = vec![0x82, 0x86, 0x84, 0x01];
+    text(&mut block, &format!("127.0.0.1:{port}"));
     block
 }
 
@@ -131,7 +131,19 @@ fn settings(out: &mut Vec<u8>, setting: u8, value: u32) {
     write(out, kind::SETTINGS, 0, 0, &payload);
 }
 
-fn write(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+/// The window of the connection.
+fn widen(out: &mut Vec<u8>) {
+    write(out, kind::WINDOW_UPDATE, 0, 0, &WIDE.to_be_bytes());
+}
+
+/// A name or value of a header block, whose length must fit into seven bits (RFC 7541, section 5.2).
+pub(crate) fn text(block: &mut Vec<u8>, text: &str) {
+    block.push(u8::try_from(text.len()).unwrap_or_default() & 0x7f);
+    block.extend_from_slice(text.as_bytes());
+}
+
+/// A frame.
+pub(crate) fn write(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     // Frames here are far below the 16 KiB that any peer takes.
     let [_, a, b, c] = u32::try_from(payload.len()).unwrap_or_default().to_be_bytes();
     out.extend_from_slice(&[a, b, c, kind, flags]);

@@ -14,7 +14,9 @@ use tempfile::TempDir;
 
 use crate::memory::Memory;
 use crate::mode::Mode;
+use crate::routes;
 use crate::suite::Suite;
+use crate::token::Token;
 
 /// Where Envoy's administration page is, which is not captured.
 const ENVOY_ADMIN: u16 = 15000;
@@ -31,7 +33,11 @@ pub(crate) struct Instance {
 
 enum Proxy {
     None,
-    Sidecar(Box<Sidecar>),
+    Sidecar {
+        sidecar: Box<Sidecar>,
+        /// Of its configuration.
+        _directory: TempDir,
+    },
     Envoy(Box<Peer>),
 }
 
@@ -55,28 +61,42 @@ pub(crate) struct Served {
 
 impl Instance {
     /// Makes it.
-    pub(crate) fn start(mode: Mode, suite: Suite) -> Result<Self> {
+    pub(crate) fn start(mode: Mode, suite: Suite, token: &Token) -> Result<Self> {
         let netns = Netns::new(mode.id());
         // A new connection a few thousand times a second: all ports, and no wait before one is used again.
         netns.sysctl("net/ipv4/ip_local_port_range", "1024 65535");
         netns.sysctl("net/ipv4/tcp_max_tw_buckets", "16");
         let proxy = match mode {
             Mode::Direct => Proxy::None,
-            Mode::Iptables => sidecar(&netns, mode, Interception::Iptables),
-            Mode::Ebpf | Mode::EbpfToProxy | Mode::EbpfFull => sidecar(&netns, mode, Interception::Ebpf),
+            Mode::Iptables => sidecar(&netns, mode, token, Interception::Iptables)?,
+            Mode::Ebpf | Mode::EbpfToProxy | Mode::EbpfFull | Mode::Route | Mode::Policies => {
+                sidecar(&netns, mode, token, Interception::Ebpf)?
+            }
             Mode::EnvoyIptables => envoy(&netns, mode, suite, Interception::Iptables)?,
             Mode::EnvoyEbpf => envoy(&netns, mode, suite, Interception::Ebpf)?,
         };
         let mut instance = Self { mode, idle: Memory::default(), proxy, netns };
         instance.idle = instance.memory()?;
+        if mode == Mode::Policies {
+            instance.refuses_strangers()?;
+        }
         Ok(instance)
+    }
+
+    /// Policies that hold for nothing would be measured as cheap ones.
+    fn refuses_strangers(&self) -> Result<()> {
+        let mut curl = self.place().command("curl");
+        curl.args(["-sS", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}", routes::URL]);
+        let status = Finished::of(&mut curl).success();
+        ensure!(status == "401", "a request without a token is answered with {status}");
+        Ok(())
     }
 
     /// Where client and server run.
     pub(crate) fn place(&self) -> Place {
         match &self.proxy {
             Proxy::None => self.netns.place(),
-            Proxy::Sidecar(sidecar) => sidecar.place(),
+            Proxy::Sidecar { sidecar, .. } => sidecar.place(),
             Proxy::Envoy(peer) => peer.init.app(),
         }
     }
@@ -85,7 +105,7 @@ impl Instance {
     pub(crate) fn pid(&mut self) -> Option<u32> {
         let pid = match &mut self.proxy {
             Proxy::None => return None,
-            Proxy::Sidecar(sidecar) => sidecar.program().pid(),
+            Proxy::Sidecar { sidecar, .. } => sidecar.program().pid(),
             Proxy::Envoy(peer) => peer.program.pid(),
         };
         u32::try_from(pid.as_raw()).ok()
@@ -100,7 +120,7 @@ impl Instance {
     pub(crate) fn served(&self) -> Result<Option<Served>> {
         match &self.proxy {
             Proxy::None => Ok(None),
-            Proxy::Sidecar(sidecar) => {
+            Proxy::Sidecar { sidecar, .. } => {
                 let metrics = sidecar.ask("metrics", "/metrics", &[]).success();
                 let armed = self.mode != Mode::Iptables;
                 ensure!(
@@ -108,7 +128,8 @@ impl Instance {
                     "{} is not what is armed",
                     self.mode
                 );
-                Ok(Some(Served::of_sidecar(&metrics)))
+                let by_route = matches!(self.mode, Mode::Route | Mode::Policies);
+                Ok(Some(Served::of_sidecar(&metrics, if by_route { routes::LABEL } else { "" })))
             }
             Proxy::Envoy(_) => {
                 let url =
@@ -130,8 +151,13 @@ fn config(mode: Mode, interception: Interception) -> Config {
         .with("accessLog.format", "off")
 }
 
-fn sidecar(netns: &Netns, mode: Mode, interception: Interception) -> Proxy {
-    Proxy::Sidecar(Box::new(Sidecar::start(netns, &config(mode, interception))))
+fn sidecar(netns: &Netns, mode: Mode, token: &Token, interception: Interception) -> Result<Proxy> {
+    let mut text = config(mode, interception).text();
+    text.extend(routes::documents(mode, token).map(|documents| format!("---\n{documents}")));
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("config.yaml");
+    std::fs::write(&file, text)?;
+    Ok(Proxy::Sidecar { sidecar: Box::new(Sidecar::start_by(netns, &file)), _directory: directory })
 }
 
 /// Envoy as it runs in a mesh: behind what an init container armed, as a user of its own.
@@ -173,8 +199,8 @@ fn files_for_everyone(suite: Suite) -> Result<(TempDir, PathBuf, PathBuf)> {
 // === impl Served ===
 
 impl Served {
-    /// From the text of the metrics endpoint.
-    fn of_sidecar(metrics: &str) -> Self {
+    /// From the text of the metrics endpoint; of requests, those whose labels have `route`.
+    fn of_sidecar(metrics: &str, route: &str) -> Self {
         let sum = |name: &str, label: &str| -> f64 {
             let outbound = |rest: &str| rest.starts_with("{direction=\"outbound\"") && rest.contains(label);
             let samples = metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(outbound));
@@ -185,7 +211,7 @@ impl Served {
         };
         Self {
             connections: sum("sidecar_tcp_connections_opened_total", ""),
-            requests: sum("sidecar_requests_total", ""),
+            requests: sum("sidecar_requests_total", route),
             bytes: bytes(""),
             bypassed: bytes("path=\"bypass\""),
         }
@@ -226,9 +252,18 @@ sidecar_tcp_sent_bytes_total{direction="outbound",path="tcp"} 100
 sidecar_tcp_sent_bytes_total{direction="outbound",path="bypass"} 200
 sidecar_tcp_received_bytes_total{direction="outbound",path="bypass"} 700
 "#;
-        let served = Served::of_sidecar(metrics);
+        let served = Served::of_sidecar(metrics, "");
         let seen = [served.connections, served.bytes, served.bypassed].map(|value| value.round().to_string());
         assert_eq!(seen, ["5", "1000", "900"]);
+    }
+
+    #[test]
+    fn requests_past_the_route_do_not_count() {
+        let metrics = r#"sidecar_requests_total{direction="outbound",route="default/bench/0",code="200"} 3
+sidecar_requests_total{direction="outbound",route="passthrough",code="200"} 4
+"#;
+        let seen = ["", routes::LABEL].map(|route| Served::of_sidecar(metrics, route).requests.to_string());
+        assert_eq!(seen, ["7", "3"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,6 +12,10 @@ use crate::affinity;
 use crate::case::{Case, Direction, Load, SMALL};
 use crate::instance::{Instance, Served};
 use crate::metric::{Metric, Sample};
+use crate::routes;
+
+/// How long connections are idle before the proxy is looked at: what it only keeps for a while is gone then.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// What stays the same through a run.
 pub(crate) struct Bench {
@@ -20,6 +25,8 @@ pub(crate) struct Bench {
     pub(crate) processors: Vec<usize>,
     pub(crate) warmup: Duration,
     pub(crate) length: Duration,
+    /// What clients of [`Load::Routes`] show.
+    pub(crate) token: String,
     /// Requests a second of [`Load::Paced`], once they are known.
     pub(crate) rate: Option<f64>,
 }
@@ -47,9 +54,8 @@ impl Bench {
         args.extend(self.lengths());
         args.extend(self.load_arguments(case.load)?);
         let mut sample = match case.load {
-            Load::Hold { connections } | Load::HoldHttp { connections } => {
-                self.hold(instance, &args, connections)?
-            }
+            Load::Hold { connections } => self.hold(instance, &args, connections, Duration::ZERO)?,
+            Load::HoldHttp { connections } => self.hold(instance, &args, connections, IDLE)?,
             _ => self.load(instance, &args)?,
         };
         let after = instance.served()?;
@@ -74,6 +80,8 @@ impl Bench {
             Load::HoldHttp { .. } | Load::Http1 { .. } | Load::Paced { .. } | Load::Http2 { .. } => {
                 command.arg("http")
             }
+            Load::Grpc { .. } => command.arg("grpc"),
+            Load::Routes { .. } => command.args([routes::SERVER, "http"]),
         };
         Program::start(&mut command)
     }
@@ -88,16 +96,25 @@ impl Bench {
         serde_json::from_slice(&output.stdout).context("what the client printed")
     }
 
-    /// Looks at the proxy while a client holds its connections.
-    fn hold(&self, instance: &mut Instance, args: &[String], connections: usize) -> Result<Sample> {
+    /// Looks at the proxy while a client holds its connections, which have been idle for this long.
+    fn hold(
+        &self,
+        instance: &mut Instance,
+        args: &[String],
+        connections: usize,
+        idle_for: Duration,
+    ) -> Result<Sample> {
         let mut client = Program::start(instance.place().command(&self.program).args(args));
         client.wait_for_output("ready\n");
-        let (idle, now) = (instance.idle, instance.memory()?);
-        client.close_stdin();
-        client.wait();
         if instance.pid().is_none() {
             return Ok(Sample::new());
         }
+        #[allow(clippy::disallowed_methods, reason = "there is nothing to wait for but the time")]
+        thread::sleep(idle_for);
+        let (idle, now) = (instance.idle, instance.memory()?);
+        client.close_stdin();
+        let ended = client.wait();
+        ensure!(ended.status.success(), "the client failed: {}", ended.stderr.trim());
         #[allow(clippy::cast_precision_loss, reason = "thousands of connections")]
         let each = (now.anonymous - idle.anonymous) / connections as f64;
         let mut sample = Sample::from([
@@ -127,6 +144,10 @@ impl Bench {
                 vec!["http1".into(), connections(count), format!("--rate={rate}")]
             }
             Load::Http2 { streams } => vec!["http2".into(), format!("--streams={streams}")],
+            Load::Grpc { streams } => vec!["http2".into(), format!("--streams={streams}"), "--grpc".into()],
+            Load::Routes { connections: count } => {
+                vec!["http1".into(), connections(count), format!("--token={}", self.token)]
+            }
         })
     }
 
@@ -159,9 +180,12 @@ fn check(case: Case, sample: &Sample, before: Served, after: Served, length: Dur
         Load::Hold { connections } | Load::PingPong { connections, .. } => (connections as f64, 0.0),
         Load::Connect { .. } => (messages, 0.0),
         Load::Bulk { .. } => (1.0, 0.0),
-        Load::HoldHttp { connections } => (connections as f64, connections as f64),
-        Load::Http1 { connections } | Load::Paced { connections } => (connections as f64, messages),
-        Load::Http2 { .. } => (1.0, messages),
+        // Before and after the time in which they are idle.
+        Load::HoldHttp { connections } => (connections as f64, 2.0 * connections as f64),
+        Load::Http1 { connections } | Load::Paced { connections } | Load::Routes { connections } => {
+            (connections as f64, messages)
+        }
+        Load::Http2 { .. } | Load::Grpc { .. } => (1.0, messages),
     };
     for (what, expected, seen) in [
         ("connections", connections, after.connections - before.connections),

@@ -18,6 +18,10 @@ pub(crate) enum Mode {
     EbpfToProxy,
     /// The same, with the bypass both ways.
     EbpfFull,
+    /// As [`Self::Ebpf`], with a route that has one backend.
+    Route,
+    /// The same with policies, and three backends.
+    Policies,
     /// Envoy behind nat rules.
     EnvoyIptables,
     /// Envoy behind the kernel half.
@@ -28,6 +32,9 @@ impl Mode {
     /// Those without another project's proxy.
     pub(crate) const OWN: [Self; 5] =
         [Self::Direct, Self::Iptables, Self::Ebpf, Self::EbpfToProxy, Self::EbpfFull];
+    /// Those of them that are compared as proxies that forward requests.
+    pub(crate) const REQUESTS: [Self; 5] =
+        [Self::Direct, Self::Ebpf, Self::EbpfFull, Self::Route, Self::Policies];
     /// Those with.
     pub(crate) const PEERS: [Self; 2] = [Self::EnvoyIptables, Self::EnvoyEbpf];
 
@@ -39,6 +46,8 @@ impl Mode {
             Self::Ebpf => "ebpf",
             Self::EbpfToProxy => "ebpf-to-proxy",
             Self::EbpfFull => "ebpf-full",
+            Self::Route => "ebpf-route",
+            Self::Policies => "ebpf-policies",
             Self::EnvoyIptables => "envoy-iptables",
             Self::EnvoyEbpf => "envoy-ebpf",
         }
@@ -62,6 +71,8 @@ impl Display for Mode {
             Self::Ebpf => "eBPF",
             Self::EbpfToProxy => "eBPF to-proxy",
             Self::EbpfFull => "eBPF full",
+            Self::Route => "eBPF route",
+            Self::Policies => "eBPF policies",
             Self::EnvoyIptables => "Envoy iptables",
             Self::EnvoyEbpf => "Envoy eBPF",
         })

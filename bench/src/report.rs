@@ -83,7 +83,7 @@ fn columns(load: Load) -> &'static [Metric] {
         Load::PingPong { .. } | Load::Connect { .. } => {
             &[P50, P90, P99, P999, Rate, MachineCpuPerMillion, ProcessCpuPerMillion, Failures, BypassShare]
         }
-        Load::Http1 { .. } | Load::Http2 { .. } => &[
+        Load::Http1 { .. } | Load::Http2 { .. } | Load::Grpc { .. } | Load::Routes { .. } => &[
             P50,
             P90,
             P99,
@@ -122,13 +122,17 @@ fn table(measured: &Measured, modes: &[Mode]) -> String {
         .collect();
     let mut text = format!("\n### {}\n\n| |", measured.case);
     let heads: Vec<&str> = columns.iter().map(|column| column.title()).collect();
-    // Each suite has one that others are measured by.
-    let base = if modes.contains(&Mode::Iptables) { Mode::Iptables } else { Mode::EnvoyIptables };
+    // One that others are measured by.
+    let base = match measured.case.load {
+        Load::Routes { .. } => Mode::Route,
+        _ if modes.contains(&Mode::Iptables) => Mode::Iptables,
+        _ => Mode::EnvoyIptables,
+    };
     let bases = [Mode::Direct, base];
     let ratios = bases.map(|base| format!("{}, to {base}", metric.title()));
     line(&mut text, format_args!(" {} | {} |", heads.join(" | "), ratios.join(" | ")));
     line(&mut text, format_args!("|---|{}", "---|".repeat(columns.len() + 2)));
-    for &mode in modes {
+    for &mode in modes.iter().filter(|mode| measured.case.compares(**mode)) {
         let cells = columns.iter().map(|&column| {
             measured.spread(mode, column).map_or_else(|| "-".to_owned(), |spread| cell(column, spread))
         });

@@ -52,21 +52,29 @@ impl Results {
     /// A remark for each mode with a bypass that carried nothing where it could: its figures are those without.
     pub(crate) fn without_bypass(&self) -> Vec<String> {
         let could = |load| match load {
-            Load::PingPong { .. } | Load::Http1 { .. } | Load::Paced { .. } | Load::Http2 { .. } => true,
+            Load::PingPong { .. }
+            | Load::Http1 { .. }
+            | Load::Paced { .. }
+            | Load::Http2 { .. }
+            | Load::Grpc { .. }
+            | Load::Routes { .. } => true,
             Load::Hold { .. } | Load::HoldHttp { .. } | Load::Connect { .. } | Load::Bulk { .. } => false,
         };
-        let cases = || self.cases.iter().filter(|measured| could(measured.case.load));
+        let cases = |mode| {
+            let compares = move |measured: &&Measured| measured.case.compares(mode);
+            self.cases.iter().filter(move |measured| could(measured.case.load)).filter(compares)
+        };
         let carried = |measured: &&Measured, mode| {
             measured.series(mode, Metric::BypassShare).iter().flatten().any(|&share| share > 0.0)
         };
-        let idle = |mode| cases().filter(|measured| !carried(measured, mode)).count();
+        let idle = |mode| cases(mode).filter(|measured| !carried(measured, mode)).count();
         let modes = self.modes.iter().filter(|mode| mode.bypass() != "off" && idle(**mode) > 0);
         modes
             .map(|&mode| {
                 format!(
                     "{mode}: the bypass carried nothing in {} of {} cases of messages",
                     idle(mode),
-                    cases().count()
+                    cases(mode).count()
                 )
             })
             .collect()
@@ -82,6 +90,21 @@ impl Results {
         ))
     }
 
+    /// One round of one case.
+    #[cfg(test)]
+    pub(crate) fn of_round(suite: Suite, modes: &[Mode], case: Case, round: BTreeMap<Mode, Sample>) -> Self {
+        Self {
+            suite,
+            machine: Machine::new(2).unwrap(),
+            modes: modes.to_vec(),
+            rounds: 1,
+            warmup_ms: 0,
+            length_ms: 0,
+            cases: vec![Measured { id: case.id(), case, rounds: vec![round] }],
+            remarks: vec![],
+        }
+    }
+
     pub(crate) fn of(&self, case: Case) -> Option<&Measured> {
         self.cases.iter().find(|measured| measured.case == case)
     }
@@ -94,16 +117,7 @@ mod tests {
 
     fn results(samples: BTreeMap<Mode, Sample>) -> Results {
         let case = Case::ping_pong(SMALL, 1, Pinning::One);
-        Results {
-            suite: Suite::Tcp,
-            machine: Machine::new(2).unwrap(),
-            modes: vec![Mode::Ebpf, Mode::EbpfToProxy, Mode::EbpfFull],
-            rounds: 1,
-            warmup_ms: 0,
-            length_ms: 0,
-            cases: vec![Measured { id: case.id(), case, rounds: vec![samples] }],
-            remarks: vec![],
-        }
+        Results::of_round(Suite::Tcp, &[Mode::Ebpf, Mode::EbpfToProxy, Mode::EbpfFull], case, samples)
     }
 
     #[test]
@@ -114,6 +128,13 @@ mod tests {
             results.without_bypass(),
             ["eBPF to-proxy: the bypass carried nothing in 1 of 1 cases of messages"]
         );
+    }
+
+    #[test]
+    fn a_bypass_that_is_not_compared_is_not_idle() {
+        let remarks =
+            |case| Results::of_round(Suite::Http, &Mode::REQUESTS, case, [].into()).without_bypass().len();
+        assert_eq!([Case::routes(), Case::grpc()].map(remarks), [0, 1]);
     }
 
     #[test]

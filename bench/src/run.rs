@@ -20,6 +20,7 @@ use crate::metric::{Metric, Sample};
 use crate::mode::Mode;
 use crate::results::{Measured, Results};
 use crate::suite::Suite;
+use crate::token::Token;
 use crate::{charts, report};
 
 /// What to run.
@@ -80,14 +81,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         fits
     });
-    let modes = args.suite.modes(args.peers);
+    let mut modes = args.suite.modes(args.peers);
+    modes.retain(|mode| plan.cases.iter().any(|case| case.compares(*mode)));
+    let token = Token::new()?;
     let machine = Machine::new(processors.len())?;
     let mut instances = Vec::new();
     let this = std::process::id();
     affinity::allow(this, args.suite.start_on(&processors))?;
     for &mode in &modes {
         println!("starting {mode}");
-        instances.push(Instance::start(mode, args.suite).with_context(|| mode.to_string())?);
+        instances.push(Instance::start(mode, args.suite, &token).with_context(|| mode.to_string())?);
     }
     affinity::allow(this, &processors)?;
     let bench = Bench {
@@ -95,9 +98,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         processors,
         warmup: plan.warmup,
         length: plan.length,
+        token: token.text,
         rate: None,
     };
-    let total = plan.cases.len() * plan.rounds * modes.len();
+    let comparisons = plan.cases.iter().flat_map(|case| modes.iter().filter(|mode| case.compares(**mode)));
+    let total = comparisons.count() * plan.rounds;
     let mut run = Run {
         bench,
         instances,
@@ -146,9 +151,12 @@ pub(crate) fn main_metric(load: Load) -> Metric {
     match load {
         Load::Hold { .. } | Load::HoldHttp { .. } => Metric::Resident,
         Load::PingPong { connections: 1, .. } | Load::Paced { .. } => Metric::P50,
-        Load::PingPong { .. } | Load::Connect { .. } | Load::Http1 { .. } | Load::Http2 { .. } => {
-            Metric::Rate
-        }
+        Load::PingPong { .. }
+        | Load::Connect { .. }
+        | Load::Http1 { .. }
+        | Load::Http2 { .. }
+        | Load::Grpc { .. }
+        | Load::Routes { .. } => Metric::Rate,
         Load::Bulk { .. } => Metric::Throughput,
     }
 }
@@ -157,12 +165,14 @@ pub(crate) fn main_metric(load: Load) -> Metric {
 
 impl Run {
     fn case(&mut self, case: Case) -> Result<Measured> {
+        let compared: Vec<usize> =
+            (0..self.instances.len()).filter(|&index| case.compares(self.instances[index].mode)).collect();
         let mut rounds = Vec::new();
         for round in 0..self.rounds {
             let mut samples = BTreeMap::new();
             // Nobody is always first, nor always after the same neighbour's heat.
-            let count = self.instances.len();
-            for index in (0..count).map(|index| (index + round) % count) {
+            let count = compared.len();
+            for index in (0..count).map(|turn| compared[(turn + round) % count]) {
                 if self.interrupted.load(Ordering::Relaxed) {
                     bail!("interrupted");
                 }

@@ -31,7 +31,7 @@ impl Suite {
     pub(crate) fn modes(self, peers: bool) -> Vec<Mode> {
         let (own, others): (&[Mode], &[Mode]) = match self {
             Self::Tcp => (&Mode::OWN, &Mode::PEERS),
-            Self::Http => (&[Mode::Direct, Mode::Ebpf, Mode::EbpfFull], &[Mode::EnvoyIptables]),
+            Self::Http => (&Mode::REQUESTS, &[Mode::EnvoyIptables]),
         };
         own.iter().chain(others.iter().filter(|_| peers)).copied().collect()
     }

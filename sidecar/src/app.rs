@@ -178,6 +178,10 @@ impl App {
             Readiness::new(&[Condition::ConfigLoaded, Condition::ListenersBound, Condition::Armed]);
         let mut servers = self.servers.serve(&state, self.metrics.clone(), readiness.clone(), directory);
         servers.spawn(source.follow(live.clone()));
+        servers.spawn({
+            let http = Arc::clone(&http);
+            async move { http.tidy().await }
+        });
         let armed = self.bound.armed;
         let view = self.kernel.map(|(events, view)| {
             servers.spawn(join_events(events, self.table.clone(), self.cgroups.clone()));

@@ -226,14 +226,15 @@ impl Connection {
         reason
     }
 
+    /// Each part in a box: a connection takes the memory of what it does, not of the most that it could do.
     async fn served(&self) -> CloseReason {
         let told = tokio::select! {
-            told = self.spoken() => told,
+            told = Box::pin(self.spoken()) => told,
             () = self.accepted.shared.drain.forced() => return CloseReason::Drained,
         };
         match told {
-            Ok(Spoken::Http1) => http::serve(self, http::Version::Http1).await,
-            Ok(Spoken::Http2) => http::serve(self, http::Version::Http2).await,
+            Ok(Spoken::Http1) => Box::pin(http::serve(self, http::Version::Http1)).await,
+            Ok(Spoken::Http2) => Box::pin(http::serve(self, http::Version::Http2)).await,
             Ok(Spoken::Tls | Spoken::Bytes) if self.accepted.shared.http.is_guarded(&self.accepted) => {
                 CloseReason::AccessDenied
             }
@@ -245,9 +246,9 @@ impl Connection {
                         detect::server_name(&accepted.sockets.client, patience).await.unwrap_or_default();
                     let _ = accepted.tls.set(name);
                 }
-                opaque::forward(self).await
+                Box::pin(opaque::forward(self)).await
             }
-            Ok(Spoken::Bytes) => opaque::forward(self).await,
+            Ok(Spoken::Bytes) => Box::pin(opaque::forward(self)).await,
             Err(reason) => reason,
         }
     }

@@ -2,8 +2,8 @@
 
 cases HOST PORT JSON
     Runs each case on a connection of its own. A case is an object: `name`; `steps`, where a string is sent as
-    Latin-1 and null waits for one more answer; and `answers`, how many to read after that, where null reads on
-    until the connection ends.
+    Latin-1, null waits for one more answer, and a number with a fraction is a pause in seconds; and `answers`, how many
+    to read after that, where null reads on until the connection ends.
 transfer HOST PORT PATH BYTES FRAMING
     Sends a body, `length` or `chunked`, and reads one.
 half HOST PORT PATH
@@ -136,6 +136,8 @@ def run(host, port, case):
             for step in case["steps"]:
                 if step is None:
                     answers.append(reader.answer(method))
+                elif isinstance(step, float):
+                    time.sleep(step)
                 else:
                     method = step.split(" ")[0]
                     sock.sendall(step.encode("latin-1"))

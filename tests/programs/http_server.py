@@ -170,6 +170,20 @@ class Server:
         self.on_echo(sock, method, fields, body)
         return False
 
+    def on_close_late(self, sock, method, fields, body):
+        """The same, but when its client may have been put to rest."""
+        self.on_echo(sock, method, fields, body)
+        return bool(select.select([sock], [], [], 2.2)[0])
+
+    def on_hints(self, sock, _method, fields, _body):
+        """Two hints, the second together with the answer."""
+        hint = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload; as=style\r\n"
+        sock.sendall(f"{hint}connection: x-hop\r\nx-hop: 1\r\n\r\n".encode())
+        select.select([sock], [], [], 0.2)
+        answer = f"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n{fields}\r\nafter hints"
+        sock.sendall(f"{hint}\r\n{answer}".encode())
+        return True
+
     def on_silent(self, sock, _method, _fields, _body):
         """Does not answer, until its client goes."""
         while sock.recv(4096):

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use nix::unistd::geteuid;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Once;
 
 /// What keeps a package's installation from starting services (invoke-rc.d's policy layer).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -25,14 +26,30 @@ pub(crate) fn install(names: &[&str]) -> Result<()> {
     let _quiet = NoServices::new()?;
     let mut command = privileged(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     command.args(["-qy", "--no-install-recommends", "install"]).args(&missing);
-    // The lists of a fresh machine are missing or old.
-    let installed = run_shown(&mut command)
-        .or_else(|_| run(&mut privileged(&["apt-get", "-q", "update"])).and_then(|()| run(&mut command)));
+    refresh();
+    let installed = run_shown(&mut command);
     installed.map_err(|error| error.context(format!("cannot install packages; by hand: {by_hand}")))
 }
 
 /// True when the distribution has such a package, installed or not.
 pub(crate) fn known(name: &str) -> bool {
+    is_listed(name) || {
+        refresh();
+        is_listed(name)
+    }
+}
+
+/// Brings the lists of packages up to date, once: those of a fresh machine are missing, or name versions that are too old.
+fn refresh() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Err(error) = run(&mut privileged(&["apt-get", "-q", "update"])) {
+            say(format_args!("the lists of packages stay as they are: {error:#}"));
+        }
+    });
+}
+
+fn is_listed(name: &str) -> bool {
     output(Command::new("apt-cache").args(["show", "--no-all-versions", name]))
         .is_ok_and(|shown| !shown.is_empty())
 }

@@ -8,9 +8,10 @@ use anyhow::{Context, Result, ensure};
 use crate::case::SMALL;
 use crate::http1;
 
-/// Opens them, exchanges a message or request on each, says `ready`, and keeps them until standard input ends.
+/// Opens them, exchanges a message or request on each, says `ready`, and keeps them until standard input ends. Requests must
+/// be answered then too: a connection that was closed meanwhile costs nothing.
 pub(super) fn run(target: SocketAddr, connections: usize, http: bool) -> Result<()> {
-    let request = http1::request(target.port());
+    let request = http1::request(target.port(), None);
     let mut held = Vec::with_capacity(connections);
     for number in 0..connections {
         let mut stream = TcpStream::connect(target).with_context(|| format!("connection {number}"))?;
@@ -24,6 +25,9 @@ pub(super) fn run(target: SocketAddr, connections: usize, http: bool) -> Result<
     }
     println!("ready");
     io::copy(&mut io::stdin(), &mut io::sink())?;
+    for (number, stream) in held.iter_mut().enumerate().filter(|_| http) {
+        ask(stream, &request).with_context(|| format!("connection {number}, which was idle"))?;
+    }
     Ok(())
 }
 

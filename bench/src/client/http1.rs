@@ -13,11 +13,16 @@ use crate::http1;
 use crate::metric::Sample;
 
 /// Measures.
-pub(super) fn run(target: SocketAddr, mut meter: Meter, connections: usize) -> Result<Sample> {
+pub(super) fn run(
+    target: SocketAddr,
+    mut meter: Meter,
+    connections: usize,
+    token: Option<&str>,
+) -> Result<Sample> {
     let mut poll = Poll::new()?;
     let begin = |index| Requester::begin(target, &poll, Token(index));
     let mut requesters = (0..connections).map(begin).collect::<Result<Vec<_>, _>>()?;
-    let request = http1::request(target.port());
+    let request = http1::request(target.port(), token);
     let mut events = Events::with_capacity(connections.clamp(1, 1024));
     let (mut answers, mut at_start) = (vec![0_u64; connections], None);
     let mut cold = connections;

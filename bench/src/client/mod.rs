@@ -43,7 +43,7 @@ pub(crate) struct Args {
     load: Load,
 }
 
-#[derive(clap::Subcommand, Clone, Copy, Debug)]
+#[derive(clap::Subcommand, Clone, Debug)]
 enum Load {
     /// Messages to and fro.
     Ping {
@@ -75,11 +75,17 @@ enum Load {
         connections: usize,
         #[arg(long)]
         rate: Option<f64>,
+        /// What each request has as its bearer token.
+        #[arg(long, conflicts_with = "rate")]
+        token: Option<String>,
     },
     /// Requests on one connection of HTTP/2.
     Http2 {
         #[arg(long)]
         streams: usize,
+        /// With unary calls of gRPC, instead of requests without a body.
+        #[arg(long)]
+        grpc: bool,
     },
 }
 
@@ -98,9 +104,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Load::Up => bulk::up(target, meter)?,
         Load::Down => bulk::down(target, meter)?,
         Load::Hold { connections, http } => return hold::run(target, connections, http),
-        Load::Http1 { connections, rate: None } => http1::run(target, meter, connections)?,
-        Load::Http1 { connections, rate: Some(rate) } => paced::run(target, meter, connections, rate)?,
-        Load::Http2 { streams } => http2::run(target, meter, streams)?,
+        Load::Http1 { connections, rate: Some(rate), .. } => paced::run(target, meter, connections, rate)?,
+        Load::Http1 { connections, rate: None, ref token } => {
+            http1::run(target, meter, connections, token.as_deref())?
+        }
+        Load::Http2 { streams, grpc } => http2::run(target, meter, streams, grpc)?,
     };
     println!("{}", serde_json::to_string(&sample)?);
     Ok(())

@@ -90,7 +90,7 @@ impl Pacer {
         let begin = |index| Requester::begin(target, &poll, Token(index));
         let mut pacer = Self {
             requesters: (0..connections).map(begin).collect::<Result<_, _>>()?,
-            request: http1::request(target.port()),
+            request: http1::request(target.port(), None),
             idle: VecDeque::with_capacity(connections),
             waiting: VecDeque::new(),
             poll,

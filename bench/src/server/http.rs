@@ -1,9 +1,12 @@
 //! A connection that speaks HTTP: what has come, what is to be sent, and no socket.
 
-use crate::{http1, http2};
+use crate::case::SMALL;
+use crate::{grpc, http1, http2};
 
 /// A connection's state. What it speaks is told by its first bytes.
 pub(super) struct Http {
+    /// Requests of HTTP/2 are calls of gRPC.
+    grpc: bool,
     input: Vec<u8>,
     version: Version,
     /// Bytes to be sent.
@@ -23,8 +26,9 @@ enum Version {
 }
 
 impl Http {
-    pub(super) fn new() -> Self {
-        Self { input: Vec::new(), version: Version::Unknown, output: Vec::new(), answer: http1::answer() }
+    pub(super) fn new(grpc: bool) -> Self {
+        let (version, answer) = (Version::Unknown, http1::answer());
+        Self { grpc, input: Vec::new(), version, output: Vec::new(), answer }
     }
 
     /// These bytes came; answers to them are in `output` then. False when no more can come before they are sent: so nothing is
@@ -60,10 +64,14 @@ impl Http {
                 }
                 let read = self.input.len() - rest.len();
                 self.input.drain(..read);
-                let each = crate::case::SMALL as u64;
+                let (each, answer): (u64, fn(&mut Vec<u8>, u32)) = if self.grpc {
+                    (grpc::MESSAGE.len() as u64, grpc::answer)
+                } else {
+                    (SMALL as u64, http2::answer)
+                };
                 let now = waiting.len().min(usize::try_from(*window / each).unwrap_or(usize::MAX));
                 *window -= now as u64 * each;
-                waiting.drain(..now).for_each(|stream| http2::answer(&mut self.output, stream));
+                waiting.drain(..now).for_each(|stream| answer(&mut self.output, stream));
             }
         }
         true
@@ -77,8 +85,8 @@ mod tests {
 
     #[test]
     fn http1_is_answered_once_a_request_is_there() {
-        let mut http = Http::new();
-        let request = http1::request(80);
+        let mut http = Http::new(false);
+        let request = http1::request(80, None);
         let (first, last) = request.split_at(10);
         assert!(http.receive(first) && http.output.is_empty());
         assert!(!http.receive(last));
@@ -87,7 +95,7 @@ mod tests {
 
     #[test]
     fn http2_is_answered_as_far_as_the_window_allows() {
-        let mut http = Http::new();
+        let mut http = Http::new(false);
         let mut input = http2::PREFACE.to_vec();
         for stream in 0..1100 {
             http2::request(&mut input, 2 * stream + 1, &http2::request_block(80));
@@ -103,5 +111,19 @@ mod tests {
         let update = [0, 0, 4, kind::WINDOW_UPDATE, 0, 0, 0, 0, 0, 0, 0, 255, 255];
         http.receive(&update);
         assert_eq!(count(&http.output), 1100);
+    }
+
+    #[test]
+    fn a_call_is_answered_once_its_message_is_there() {
+        let mut http = Http::new(true);
+        let mut input = http2::PREFACE.to_vec();
+        grpc::request(&mut input, 1, &grpc::request_block(80));
+        let (first, last) = input.split_at(input.len() - 1);
+        http.receive(first);
+        http.output.clear();
+        http.receive(last);
+        let mut answer = Vec::new();
+        grpc::answer(&mut answer, 1);
+        assert_eq!(http.output, answer);
     }
 }

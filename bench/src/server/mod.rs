@@ -3,7 +3,7 @@
 mod http;
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// The processor to run on; by default any.
     #[arg(long)]
     cpu: Option<usize>,
+    /// Where to listen; by default at a port of the kernel's choice.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    address: SocketAddr,
     #[command(subcommand)]
     service: Service,
 }
@@ -44,6 +47,8 @@ enum Service {
     Source,
     /// Answers requests of HTTP/1.1 and HTTP/2, as they come.
     Http,
+    /// Answers unary calls of gRPC.
+    Grpc,
 }
 
 /// A connection's state.
@@ -68,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(cpu) = args.cpu {
         affinity::pin_this_process(cpu)?;
     }
-    let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let mut listener = TcpListener::bind(args.address)?;
     println!("{}", listener.local_addr()?.port());
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -128,12 +133,13 @@ impl Peer {
         let (size, window) = match service {
             Service::Echo { size } => (size, None),
             Service::Source => (CHUNK, None),
-            Service::Http => (REQUESTS, None),
+            Service::Http | Service::Grpc => (REQUESTS, None),
             Service::Sink { warmup_ms, length_ms } => {
                 (CHUNK, Some(Window::new(Duration::from_millis(warmup_ms), Duration::from_millis(length_ms))))
             }
         };
-        Ok(Self { stream, buffer: vec![b'x'; size], read: 0, written: 0, window, http: Http::new() })
+        let http = Http::new(matches!(service, Service::Grpc));
+        Ok(Self { stream, buffer: vec![b'x'; size], read: 0, written: 0, window, http })
     }
 
     /// Does what can be done now; false when the connection has ended.
@@ -142,7 +148,7 @@ impl Peer {
             Service::Echo { .. } => self.echo(event),
             Service::Sink { .. } => self.sink(),
             Service::Source => self.source(),
-            Service::Http => self.http(event),
+            Service::Http | Service::Grpc => self.http(event),
         };
         match progress {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),

@@ -13,10 +13,10 @@ use hyper::{Method, Request, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::body::Flow;
+use super::client::Client;
 use super::policies::{Policies, Stop};
 use super::record::Record;
 use super::reply::Reply;
-use super::serve::Client;
 use super::upstream::{Sent, Unsent};
 use super::watch::Over;
 use super::{Version, headers, hedge, pool};

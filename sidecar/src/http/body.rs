@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::client::Active;
 use super::mirror::{Copied, Teed};
 use super::record::Record;
-use super::serve::Active;
 use super::upstream::Lease;
 use super::watch::{Over, Watched};
 

@@ -11,15 +11,15 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::body::Flow;
+use super::client::Client;
 use super::mirror::mirror;
 use super::plan::Plan;
 use super::policies::{self, Stop};
 use super::record::Record;
 use super::reply::{Reply, is_grpc};
 use super::routed::{self, Later};
-use super::serve::Client;
 use super::upstream::{Lease, Sent};
-use super::{Version, attempts, headers, tunnel, upstream};
+use super::{Version, attempts, headers, own, tunnel};
 use crate::config::TargetRef;
 use crate::config::route::BackendTarget;
 use crate::connection::Ingress;
@@ -41,6 +41,8 @@ pub(super) enum Answer {
 /// much, and what is made to go wrong; what its rule changes; then what is for this hop only goes, and it is sent.
 pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>) -> Response<Flow> {
     let active = client.begin();
+    let interims = client.guard.as_ref().filter(|_| request.version() == hyper::Version::HTTP_11);
+    let turn = interims.map(|guard| guard.interims.begin(&mut request));
     let upgrade = request.version() == hyper::Version::HTTP_11 && headers::asks_to_upgrade(request.headers());
     let passed_on = upgrade && !headers::asks_for_h2c(request.headers());
     let ours = passed_on.then(|| hyper::upgrade::on(&mut request));
@@ -72,6 +74,9 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
             (response.map(|_| Flow::empty()), true)
         }
     };
+    if let Some(turn) = turn {
+        turn.end(client.is_flushed());
+    }
     // What comes after a request that asks to upgrade waits for its own answer, not that of one before it.
     if upgrade && let Some(guard) = &client.guard {
         guard.decide(switched);
@@ -234,7 +239,7 @@ async fn through(
 ) -> Result<Answer, Stop> {
     on_its_way(client, &mut parts, authority);
     headers::for_version(client.version, &mut parts, authority);
-    let sent = upstream::send_on(client, record, Request::from_parts(parts, body)).await?;
+    let sent = own::send(client, record, Request::from_parts(parts, body)).await?;
     conclude(client, sent, ours)
 }
 

@@ -143,6 +143,16 @@ impl Framing {
         (begun || matches!(self.state, State::Head(_))).then_some(self.heads)
     }
 
+    /// Between requests.
+    pub(super) fn is_between(&self) -> bool {
+        matches!(self.state, State::Between(_)) && self.line.is_empty()
+    }
+
+    /// Gives up room that is not used.
+    pub(super) fn rest(&mut self) {
+        self.line.shrink_to_fit();
+    }
+
     /// True while the answer to the last request decides what comes next.
     pub(super) fn is_undecided(&self) -> bool {
         matches!(self.state, State::Undecided)

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -9,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::framing::{Bad, Bounds, Framing, Refusal};
+use super::interim::Interims;
 use crate::net::io::{Io, Socket};
 
 /// What is known of a client's bytes, shared by who reads them and who answers.
@@ -16,6 +18,8 @@ pub(super) struct Guard {
     state: Mutex<State>,
     /// A request begins whose header has not come whole.
     pub(super) partial: Notify,
+    /// What is said before an answer.
+    pub(super) interims: Arc<Interims>,
 }
 
 struct State {
@@ -46,7 +50,7 @@ impl Guard {
             refusal: None,
             told: None,
         };
-        Self { state: Mutex::new(state), partial: Notify::new() }
+        Self { state: Mutex::new(state), partial: Notify::new(), interims: Arc::default() }
     }
 
     /// Why nothing more is read.
@@ -74,6 +78,20 @@ impl Guard {
                 reader.wake();
             }
         }
+    }
+
+    /// All requests that began have come whole, and nothing of another has; nor is anything left to be said.
+    pub(super) fn is_between(&self) -> bool {
+        let state = self.lock();
+        let nothing_left = state.held.is_empty() && state.refusal.is_none();
+        nothing_left && state.framing.is_between() && !self.interims.wait()
+    }
+
+    /// Keeps nothing that the next request does not need.
+    pub(super) fn rest(&self) {
+        let mut state = self.lock();
+        state.held.shrink_to_fit();
+        state.framing.rest();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -114,6 +132,14 @@ impl State {
 impl<S> Guarded<S> {
     pub(super) fn new(io: Io<S>, guard: Arc<Guard>) -> Self {
         Self { io, guard }
+    }
+}
+
+impl<S: Socket> Guarded<S> {
+    /// `flushed`: hyper has nothing more to write.
+    fn poll_interims(&mut self, cx: &mut Context<'_>, flushed: bool) -> Poll<io::Result<()>> {
+        let anew = flushed || !self.io.0.unflushed().load(Ordering::Relaxed);
+        self.guard.interims.poll_write(&mut self.io, cx, anew)
     }
 }
 
@@ -163,6 +189,7 @@ impl<S: Socket> AsyncRead for Guarded<S> {
 
 impl<S: Socket> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interims(cx, false))?;
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -171,6 +198,7 @@ impl<S: Socket> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interims(cx, false))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
     }
 
@@ -178,8 +206,10 @@ impl<S: Socket> AsyncWrite for Guarded<S> {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// hyper flushes when it has written all that it has.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interims(cx, true))?;
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

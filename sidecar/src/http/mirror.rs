@@ -20,9 +20,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::body::{Broken, Flow};
+use super::client::Client;
 use super::plan::Plan;
 use super::routed::Later;
-use super::serve::Client;
 use super::upstream::Sent;
 use super::{Version, headers, pool};
 use crate::config::Protocol;

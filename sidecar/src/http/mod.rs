@@ -5,20 +5,25 @@
 
 mod attempts;
 mod body;
+mod client;
 mod connections;
 mod exchange;
+mod farewell;
 mod framing;
 mod guard;
 mod headers;
 mod hedge;
+mod interim;
 mod line;
 mod metrics;
 mod mirror;
+mod own;
 mod plan;
 mod policies;
 mod pool;
 mod record;
 mod reply;
+mod rest;
 mod routed;
 mod serve;
 mod streams;
@@ -26,7 +31,7 @@ mod tunnel;
 mod upstream;
 mod watch;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::task::JoinSet;
@@ -63,6 +68,8 @@ pub struct Common {
     retries: AtomicU64,
     /// Requests that a rate limit refused.
     limited: AtomicU64,
+    /// How often a connection went to rest. Wraps around.
+    rested: AtomicU32,
     /// Copies for mirrors that did not keep up.
     mirrors_cut: AtomicU64,
     /// What holds for requests that begin now.
@@ -87,12 +94,18 @@ impl Common {
             passthrough: "passthrough".into(),
             retries: AtomicU64::new(0),
             limited: AtomicU64::new(0),
+            rested: AtomicU32::new(0),
             mirrors_cut: AtomicU64::new(0),
             plan: RwLock::new(Arc::clone(&plan)),
             keepers: Mutex::default(),
         };
         common.look_after(&plan);
         common
+    }
+
+    /// Keeps memory small. Never ends.
+    pub async fn tidy(&self) {
+        rest::tidy(self).await;
     }
 
     /// Requests that begin from now on follow this configuration.

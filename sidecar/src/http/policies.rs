@@ -11,8 +11,8 @@ use hyper::{Response, StatusCode, Uri};
 use tokio::time::sleep;
 
 use super::body::Flow;
+use super::client::Client;
 use super::reply::{Reply, is_grpc};
-use super::serve::Client;
 use crate::config::route::HttpRule;
 use crate::config::traffic::{self, AbortStatus, Fault, RateLimitKey, RetryOn};
 use crate::config::{Config, TargetRef};

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 
 use super::Version;
 use super::body::Flow;
+use super::client::Client;
 use super::line::{Line, Place, Turn, Wants};
 use super::reply::Reply;
-use super::serve::Client;
 use super::upstream::{self, Lease, Sender, Sent, Unsent};
 use crate::net::addrs::UpstreamAddr;
 use crate::policy::retry::Outcome;
@@ -319,7 +319,7 @@ async fn handshake<T>(io: T, version: Version, place: Option<Place>) -> Result<S
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    upstream::handshake(io, version, place).await.map_err(|reason| {
+    upstream::handshake(io, version, place).await.map(|(sender, _)| sender).map_err(|reason| {
         let reply = upstream::failed(reason);
         Unsent { outcome: Outcome::ResetBeforeRequest, reply, is_theirs: true }
     })

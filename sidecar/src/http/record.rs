@@ -7,10 +7,10 @@ use hyper::http::request;
 use hyper::{Method, StatusCode};
 use tokio::time::Instant;
 
+use super::client::Client;
 use super::headers::{REQUEST_ID, TRACEPARENT, authority};
 use super::policies::Policies;
 use super::reply::{Reply, protocol};
-use super::serve::Client;
 use super::watch::{Over, Watched};
 use crate::observe::request_line::RequestLine;
 use crate::observe::requests::{Labels, Sample};

@@ -8,10 +8,10 @@ use hyper::http::uri::Authority;
 use hyper::{Response, StatusCode};
 
 use super::body::Flow;
+use super::client::Client;
 use super::plan::Plan;
 use super::policies::Stop;
 use super::reply::Reply;
-use super::serve::Client;
 use crate::config::route::{BackendRef, BackendTarget, Cors, Filter, HeaderEdits, Mirror, Rewrite};
 use crate::route::{Found, cors, redirect, rewrite, weights};
 use crate::upstream::cluster::Cluster;

@@ -1,6 +1,7 @@
 //! Connections to upstreams, and sending requests over them.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -8,20 +9,19 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::body::Flow;
+use super::client::Client;
 use super::line::Place;
+use super::own::OwnConnection;
 use super::pool::Pooled;
-use super::record::Record;
 use super::reply::Reply;
-use super::serve::Client;
 use super::{Version, pool};
 use crate::bypass::hop::Hop;
 use crate::connection::Sockets;
-use crate::net::addrs::UpstreamAddr;
 use crate::net::io::{Io, Socket};
 use crate::observe::close_reason::CloseReason;
-use crate::opaque;
 use crate::policy::circuit::Permit;
 use crate::policy::retry::Outcome;
 use crate::upstream::balance::load::InFlight;
@@ -35,7 +35,7 @@ pub(super) enum Sender {
 /// A connection while a request uses it.
 pub(super) enum Lease {
     /// The client's own.
-    Own(Sender, Arc<Client>),
+    Own(OwnConnection, Arc<Client>),
     /// One of an endpoint's.
     Pooled {
         connection: Pooled,
@@ -62,7 +62,12 @@ pub(super) struct Unsent {
 }
 
 /// The upstream's socket, as hyper's.
-enum UpstreamSocket {
+pub(super) struct UpstreamSocket {
+    which: Which,
+    unflushed: AtomicBool,
+}
+
+enum Which {
     /// The one of the client's connection that was dialled first.
     First(Arc<Sockets>, Arc<TcpStream>),
     /// A later one.
@@ -87,11 +92,7 @@ impl Lease {
     /// All of the answer came: the connection can serve the next request.
     pub(super) fn give_back(self) {
         match self {
-            Self::Own(sender, client) => {
-                if !sender.is_closed() {
-                    *client.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-                }
-            }
+            Self::Own(own, client) => own.give_back(&client),
             Self::Pooled { connection, .. } => pool::give_back(connection),
         }
     }
@@ -124,11 +125,28 @@ impl Sender {
     }
 }
 
+impl UpstreamSocket {
+    /// The one that was dialled for the client's connection before it was known what it speaks.
+    pub(super) fn first(sockets: &Arc<Sockets>, stream: Arc<TcpStream>) -> Self {
+        Self { which: Which::First(Arc::clone(sockets), stream), unflushed: AtomicBool::new(false) }
+    }
+
+    /// Another one.
+    pub(super) fn later(stream: TcpStream, hop: Option<Hop>) -> Self {
+        Self { which: Which::Later(stream, hop.map(Box::new)), unflushed: AtomicBool::new(false) }
+    }
+
+    /// Nothing waits to be written.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.unflushed.load(Ordering::Relaxed)
+    }
+}
+
 impl Socket for UpstreamSocket {
     fn stream(&self) -> &TcpStream {
-        match self {
-            Self::First(_, stream) => stream,
-            Self::Later(stream, _) => stream,
+        match &self.which {
+            Which::First(_, stream) => stream,
+            Which::Later(stream, _) => stream,
         }
     }
 
@@ -137,62 +155,19 @@ impl Socket for UpstreamSocket {
     }
 
     fn wrote(&self, bytes: usize) {
-        match self {
+        match &self.which {
             _ if bytes == 0 => {}
-            Self::First(sockets, _) => sockets.upstream_message(),
-            Self::Later(stream, hop) => {
+            Which::First(sockets, _) => sockets.upstream_message(),
+            Which::Later(stream, hop) => {
                 if let Some(hop) = hop {
                     hop.message(stream);
                 }
             }
         }
     }
-}
 
-/// Sends a request to where its client meant to connect, over a connection of that client's own, so that the server sees
-/// whom it serves. A request that a kept connection did not take before it closed is sent once more, over a new one; also
-/// one that it took, if that is safe (RFC 9110 section 9.2.2).
-pub(super) async fn send_on(
-    client: &Arc<Client>,
-    record: &mut Record,
-    request: Request<Flow>,
-) -> Result<Sent, Reply> {
-    let target = opaque::target(&client.accepted).await.map_err(failed)?;
-    let mut request = request;
-    if let Some(mut sender) = kept(client)
-        && sender.is_ready().await
-    {
-        record.attempt(|| target.0.to_string());
-        let again = copy(&request);
-        match sender.try_send(request).await {
-            Ok(response) => return Ok(Sent { response, lease: lease(client, sender) }),
-            Err(mut error) => match error.take_message().or(again) {
-                Some(unsent) => request = unsent,
-                None => return Err(broken(error.error())),
-            },
-        }
-    }
-    let mut sender = connect(client, target).await.map_err(failed)?;
-    record.attempt(|| target.0.to_string());
-    match sender.try_send(request).await {
-        Ok(response) => Ok(Sent { response, lease: lease(client, sender) }),
-        Err(error) => Err(broken(error.error())),
-    }
-}
-
-/// The connection that the last request left, or that all share.
-fn kept(client: &Client) -> Option<Sender> {
-    let mut own = client.own.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*own {
-        Some(Sender::Http2(sender)) => Some(Sender::Http2(sender.clone())),
-        _ => own.take(),
-    }
-}
-
-fn lease(client: &Arc<Client>, sender: Sender) -> Option<Lease> {
-    match sender {
-        Sender::Http1(_) => Some(Lease::Own(sender, Arc::clone(client))),
-        Sender::Http2(_) => None,
+    fn unflushed(&self) -> &AtomicBool {
+        &self.unflushed
     }
 }
 
@@ -210,25 +185,12 @@ pub(super) fn copy(request: &Request<Flow>) -> Option<Request<Flow>> {
     Some(copy)
 }
 
-/// A new connection, in the protocol that the client speaks.
-async fn connect(client: &Arc<Client>, target: UpstreamAddr) -> Result<Sender, CloseReason> {
-    let sockets = &client.accepted.sockets;
-    let socket = if let Some(first) = sockets.take_first() {
-        UpstreamSocket::First(Arc::clone(sockets), first)
-    } else {
-        let stream = opaque::dial(&client.accepted, target).await?;
-        UpstreamSocket::Later(stream, sockets.later_hop().map(Box::new))
-    };
-    let sender = handshake(Io(Arc::new(socket)), client.version, None).await?;
-    if let Sender::Http2(sender) = &sender {
-        let kept = Sender::Http2(sender.clone());
-        *client.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-    }
-    Ok(sender)
-}
-
-/// Begins to speak on a connection, whose place is held while it is open.
-pub(super) async fn handshake<T>(io: T, version: Version, place: Option<Place>) -> Result<Sender, CloseReason>
+/// Begins to speak on a connection, whose place is held while it is open. The task ends with the connection.
+pub(super) async fn handshake<T>(
+    io: T,
+    version: Version,
+    place: Option<Place>,
+) -> Result<(Sender, JoinHandle<()>), CloseReason>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -240,21 +202,21 @@ where
     match version {
         Version::Http1 => {
             let (sender, connection) = http1::handshake(io).await.map_err(broken)?;
-            tokio::spawn(async move {
+            let driver = tokio::spawn(async move {
                 let _place = place;
                 let _ = connection.with_upgrades().await.map_err(broken);
             });
-            Ok(Sender::Http1(sender))
+            Ok((Sender::Http1(sender), driver))
         }
         Version::Http2 => {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             let (sender, connection) =
                 builder.timer(TokioTimer::new()).handshake(io).await.map_err(broken)?;
-            tokio::spawn(async move {
+            let driver = tokio::spawn(async move {
                 let _place = place;
                 let _ = connection.await.map_err(broken);
             });
-            Ok(Sender::Http2(sender))
+            Ok((Sender::Http2(sender), driver))
         }
     }
 }
@@ -279,7 +241,7 @@ pub(super) fn io(
     stream: TcpStream,
     hop: Option<Hop>,
 ) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    Io(Arc::new(UpstreamSocket::Later(stream, hop.map(Box::new))))
+    Io(Arc::new(UpstreamSocket::later(stream, hop)))
 }
 
 /// How a request came to nothing on a connection that was there.
@@ -295,7 +257,7 @@ pub(super) fn unsent<T>(error: &TrySendError<T>) -> Unsent {
 }
 
 /// It was reached, and did not answer.
-fn broken(error: &hyper::Error) -> Reply {
+pub(super) fn broken(error: &hyper::Error) -> Reply {
     tracing::debug!(%error, "upstream");
     if error.is_parse() {
         return Reply::new(StatusCode::BAD_GATEWAY, "upstream-protocol-error", "UPE");

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
@@ -25,6 +26,9 @@ pub trait Socket: Send + Sync + 'static {
 
     /// So many bytes were written to it.
     fn wrote(&self, bytes: usize);
+
+    /// True from when something is to be written until who writes has nothing more to write.
+    fn unflushed(&self) -> &AtomicBool;
 }
 
 /// Reads and writes a [`Socket`].
@@ -67,6 +71,7 @@ impl<S: Socket> AsyncWrite for Io<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.unflushed().store(false, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 
@@ -82,6 +87,7 @@ impl<S: Socket> Io<S> {
         write: impl Fn(&socket2::Socket) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         let stream = self.0.stream();
+        self.0.unflushed().store(true, Ordering::Relaxed);
         loop {
             ready!(stream.poll_write_ready(cx))?;
             match stream.try_io(Interest::WRITABLE, || write(&SockRef::from(stream))) {

@@ -82,6 +82,11 @@ pub fn give_back_memory() {
             unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
         }
     }
+    trim_heap();
+}
+
+/// Gives free memory back that the allocator would keep.
+pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes a number, and moves nothing that is in use (malloc_trim(3)).
     unsafe {

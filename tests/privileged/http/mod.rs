@@ -10,6 +10,7 @@ mod hedge;
 mod limits;
 mod line;
 mod mirror;
+mod pace;
 mod passthrough;
 mod way_shown;
 mod ways;
