@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::config::{Config, Limits, ProtocolDetection, Timeouts};
+use crate::config::{Config, Headers, Limits, ProtocolDetection, Timeouts};
 use crate::connection::Front;
 
 /// The settings of connections that begin now.
@@ -14,6 +14,8 @@ pub struct Settings {
     pub detection: ProtocolDetection,
     /// Bounds on what clients may ask for.
     pub limits: Limits,
+    /// What requests and answers say of their way.
+    pub headers: Headers,
     /// The explicit listeners by name.
     fronts: BTreeMap<String, Arc<Front>>,
 }
@@ -31,6 +33,7 @@ impl Settings {
             timeouts: config.timeouts,
             detection: config.protocol_detection.clone(),
             limits: config.limits,
+            headers: config.headers.clone(),
             fronts: fronts.collect(),
         }
     }

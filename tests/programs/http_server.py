@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 import pattern
 
@@ -67,6 +68,7 @@ class Server:
         self.trailers = []
         self.stalled = None
         self.connections = 0
+        self.raced = 0
 
     def serve(self, sock):
         with self.lock:
@@ -187,6 +189,16 @@ class Server:
         while sock.recv(4096):
             pass
         return False
+
+    def on_race(self, sock, method, fields, body):
+        """Answers the first such request after a while, the others never."""
+        with self.lock:
+            self.raced += 1
+            is_first = self.raced == 1
+        if not is_first:
+            return self.on_silent(sock, method, fields, body)
+        time.sleep(0.8)
+        return self.on_echo(sock, method, fields, body)
 
     def on_flood(self, sock, _method, fields, _body):
         """Answers without end, and keeps how much it had sent when that stopped for a second."""

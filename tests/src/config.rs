@@ -74,6 +74,40 @@ impl Config {
         self
     }
 
+    /// The same where a `Backend` above has these endpoints.
+    pub fn with_endpoints(mut self, backend: &str, endpoints: impl Into<Value>) -> Self {
+        let endpoints = endpoints.into();
+        for document in self.others.iter_mut().filter(|document| document["metadata"]["name"] == backend) {
+            document["spec"]["endpoints"] = endpoints.clone();
+        }
+        self
+    }
+
+    /// The same where a `Backend` above speaks this.
+    pub fn with_protocol(mut self, backend: &str, protocol: &str) -> Self {
+        for document in self.others.iter_mut().filter(|document| document["metadata"]["name"] == backend) {
+            document["spec"]["protocol"] = protocol.into();
+        }
+        self
+    }
+
+    /// The same with this document beside it.
+    pub fn with_document(mut self, document: Value) -> Self {
+        self.others.push(document);
+        self
+    }
+
+    /// The same with a `TrafficPolicy` of this name for the `Backend` of that name.
+    pub fn with_policy(self, name: &str, backend: &str, mut spec: Value) -> Self {
+        spec["targetRefs"] = json!([{"group": "sidecar.dev", "kind": "Backend", "name": backend}]);
+        self.with_document(json!({
+            "apiVersion": "sidecar.dev/v1alpha1",
+            "kind": "TrafficPolicy",
+            "metadata": {"name": name},
+            "spec": spec,
+        }))
+    }
+
     /// The file's text. JSON is YAML (YAML 1.2.2, section 1.3).
     pub fn text(&self) -> String {
         let others = self.others.iter().map(|document| format!("---\n{document:#}\n"));

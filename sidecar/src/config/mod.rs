@@ -10,6 +10,7 @@ mod build;
 mod check;
 mod document;
 mod error;
+mod headers;
 mod interception;
 mod kind;
 mod listener;
@@ -31,9 +32,9 @@ use std::path::Path;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use model::{
-    AccessLog, Backend, Bypass, BypassRule, Config, DnsPort, Endpoint, Inbound, Interception, Limits,
-    Listener, Location, LogFormat, Mode, OnProxyDown, Otlp, OtlpProtocol, Outbound, Ports, Protocol,
-    ProtocolDetection, Target, Timeouts, Tracing, Unused,
+    AccessLog, Backend, Bypass, BypassRule, Config, DnsPort, Endpoint, Forwarded, Headers, Inbound,
+    Interception, Limits, Listener, Location, LogFormat, Mode, OnProxyDown, Otlp, OtlpProtocol, Outbound,
+    Ports, Protocol, ProtocolDetection, Target, Timeouts, Tracing, Unused,
 };
 pub use source::{MAX_FILE_BYTES, MAX_FILES};
 pub use target_ref::{DEFAULT_NAMESPACE, ObjectName, TargetRef};

@@ -45,6 +45,8 @@ pub struct Config {
     pub tracing: Option<Tracing>,
     /// How the protocol of a connection is found out.
     pub protocol_detection: ProtocolDetection,
+    /// What requests and answers say of their way.
+    pub headers: Headers,
     /// What is accepted, but has no effect in this version.
     pub unused: Vec<Unused>,
 }
@@ -345,6 +347,33 @@ pub struct ProtocolDetection {
     pub timeout: Duration,
     /// Ports on which the server may speak first, so that nothing is waited for; sorted.
     pub opaque_ports: Vec<u16>,
+}
+
+/// What requests and answers say of their way.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Headers {
+    /// The proxy's name in `via`; `None`: it does not show.
+    pub via: Option<String>,
+    /// What becomes of `x-forwarded-for`, `-proto` and `-host`.
+    pub forwarded: Forwarded,
+    /// Both also of captured traffic, not only at explicit listeners.
+    pub captured: bool,
+}
+
+/// What becomes of the fields that say who asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarded {
+    /// The client is added to what it sent.
+    #[default]
+    Append,
+    /// The client is put in the place of what it sent: it is not trusted.
+    Replace,
+    /// Nothing.
+    Keep,
+    /// What the client sent is taken out.
+    Remove,
 }
 
 /// Something that is valid, but has no effect in this version. Displays as a warning of one line.

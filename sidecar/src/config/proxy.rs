@@ -12,7 +12,7 @@ use super::value::number::number;
 use super::value::percent::Percent;
 use super::value::size::ByteSize;
 use super::value::{address, choice, duration, path, port};
-use super::{interception, listener};
+use super::{headers, interception, listener};
 
 /// More connections than this need more file descriptors than Linux allows a process by default
 /// (`fs.nr_open`, 1,048,576): each takes two.
@@ -30,6 +30,7 @@ pub(super) fn apply(check: &mut Check<'_>, raw: raw::ProxyConfig, config: &mut C
     config.limits = limits(check, &raw.limits.unwrap_or_default());
     config.timeouts = timeouts(check, &raw.timeouts.unwrap_or_default());
     config.access_log = access_log(check, &raw.access_log.unwrap_or_default());
+    config.headers = headers::read(check, &raw.headers.unwrap_or_default());
     config.tracing = raw.tracing.and_then(|raw| tracing(check, &raw));
     listener::apply(check, &raw.listeners, config)
 }

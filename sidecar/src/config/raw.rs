@@ -85,6 +85,7 @@ pub(super) struct ProxyConfig {
     pub timeouts: Option<Timeouts>,
     pub access_log: Option<AccessLog>,
     pub tracing: Option<Tracing>,
+    pub headers: Option<Headers>,
 }
 
 #[derive(Deserialize, Default)]
@@ -173,6 +174,14 @@ pub(super) struct Timeouts {
     pub connect: Option<Text>,
     pub idle: Option<Text>,
     pub drain: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Headers {
+    pub via: Option<Text>,
+    pub forwarded: Option<Text>,
+    pub captured: Option<Text>,
 }
 
 #[derive(Deserialize, Default)]

@@ -41,6 +41,7 @@ spec:
     maxRequestHeaders: 50
     requestHeaderTimeout: 500ms
   timeouts: {connect: 1s, idle: 1h30m, drain: 0s}
+  headers: {via: edge, forwarded: replace, captured: true}
   accessLog: {format: text, path: /var/log/access.log}
   tracing: {otlp: {endpoint: "http://127.0.0.1:4317", protocol: http}, sampling: 0.5%}
 ---
@@ -132,6 +133,8 @@ fn every_field_is_read() {
     let timeouts =
         Timeouts { connect: Duration::from_secs(1), idle: Duration::from_secs(5_400), drain: Duration::ZERO };
     assert_eq!(config.timeouts, timeouts);
+    let headers = Headers { via: Some("edge".to_owned()), forwarded: Forwarded::Replace, captured: true };
+    assert_eq!(config.headers, headers);
     let log = AccessLog { format: LogFormat::Text, path: PathBuf::from("/var/log/access.log") };
     assert_eq!(config.access_log, log);
 
@@ -554,4 +557,16 @@ fn the_number_of_files_is_bounded() {
         scratch.write(&format!("{i}.yaml"), "");
     }
     assert!(load_error(&scratch.0).ends_with("has 1001 files, more than 1000; join some"));
+}
+
+#[test]
+fn headers_are_what_they_may_be() {
+    let said = spec_errors("  headers:\n    via: two words\n    forwarded: sanitize\n    captured: 1");
+    let expected = [
+        r#"f:6: spec.headers.via: "two words": write a name for the proxy, such as edge or edge.example.com:8080, or off"#,
+        r#"f:7: spec.headers.forwarded: "sanitize": write append or replace or keep or remove"#,
+        r#"f:8: spec.headers.captured: "1": write true or false"#,
+    ];
+    assert_eq!(said, expected);
+    assert_eq!(Config::default().headers.forwarded, Forwarded::Append);
 }

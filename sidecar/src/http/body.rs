@@ -2,22 +2,27 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::client::Active;
+use super::mirror::{Copied, Teed};
 use super::record::Record;
 use super::upstream::Lease;
+use super::watch::{Over, Watched};
 
 /// The body of a message that the proxy sends.
 pub(super) enum Flow {
     /// Nothing, or what the proxy itself says.
     Own(Option<Bytes>),
     /// A client's, on its way up.
-    Up(Incoming, Arc<AtomicU64>),
+    Up(Incoming, Arc<Watched>),
+    /// Likewise, copied for mirrors.
+    Teed(Box<Teed<Flow>>),
+    /// Such a copy.
+    Copied(Box<Copied>),
     /// An answer, on its way down.
     Down(Box<Down>),
 }
@@ -32,6 +37,20 @@ pub(super) struct Down {
     _active: Active,
 }
 
+/// A body that does not come whole.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// Who sends it broke off.
+    #[error("{0}")]
+    Off(#[from] hyper::Error),
+    /// It took too long.
+    #[error("over its time: {0:?}")]
+    Late(Over),
+    /// It is a copy that is not continued.
+    #[error("cut off")]
+    Cut,
+}
+
 impl Flow {
     pub(super) fn empty() -> Self {
         Self::Own(None)
@@ -39,6 +58,11 @@ impl Flow {
 
     pub(super) fn of(text: impl Into<Bytes>) -> Self {
         Self::Own(Some(text.into()).filter(|text| !text.is_empty()))
+    }
+
+    /// A client's, on its way up.
+    pub(super) fn up(body: Incoming, watched: &Arc<Watched>) -> Self {
+        if body.is_end_stream() { Self::empty() } else { Self::Up(body, Arc::clone(watched)) }
     }
 
     pub(super) fn down(body: Incoming, lease: Option<Lease>, record: Record, active: Active) -> Self {
@@ -66,27 +90,25 @@ impl Down {
 
 impl Body for Flow {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Up(body, count) => {
+            Self::Up(body, watched) => {
                 let frame = Pin::new(body).poll_frame(cx);
-                if let Poll::Ready(Some(Ok(frame))) = &frame
-                    && let Some(data) = frame.data_ref()
-                {
-                    count.fetch_add(data.remaining() as u64, Ordering::Relaxed);
+                if let Poll::Ready(Some(Ok(frame))) = &frame {
+                    watched.sent(frame.data_ref().map_or(0, |data| data.remaining() as u64));
                 }
-                frame
+                frame.map_err(Broken::Off)
             }
+            Self::Teed(teed) => teed.poll(cx),
+            Self::Copied(copied) => copied.poll(cx),
             Self::Down(down) => {
                 let frame = Pin::new(&mut down.body).poll_frame(cx);
                 match &frame {
                     Poll::Ready(Some(Ok(frame))) => {
+                        down.record.watched().moved();
                         if let Some(data) = frame.data_ref() {
                             down.record.received(data.remaining() as u64);
                         }
@@ -99,9 +121,14 @@ impl Body for Flow {
                     }
                     Poll::Ready(None) => down.end(),
                     Poll::Ready(Some(Err(_))) => down.record.upstream_broke(),
-                    Poll::Pending => {}
+                    Poll::Pending => {
+                        if let Poll::Ready(over) = down.record.watched().poll_over(cx) {
+                            down.record.flag(over.flags());
+                            return Poll::Ready(Some(Err(Broken::Late(over))));
+                        }
+                    }
                 }
-                frame
+                frame.map_err(Broken::Off)
             }
         }
     }
@@ -110,6 +137,8 @@ impl Body for Flow {
         match self {
             Self::Own(bytes) => bytes.is_none(),
             Self::Up(body, _) => body.is_end_stream(),
+            Self::Teed(teed) => teed.body().is_end_stream(),
+            Self::Copied(_) => false,
             Self::Down(down) => down.body.is_end_stream(),
         }
     }
@@ -118,6 +147,8 @@ impl Body for Flow {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Up(body, _) => body.size_hint(),
+            Self::Teed(teed) => teed.body().size_hint(),
+            Self::Copied(copied) => copied.size_hint(),
             Self::Down(down) => down.body.size_hint(),
         }
     }

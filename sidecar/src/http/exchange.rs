@@ -1,8 +1,9 @@
 //! One request: what is decided about it, in which order, and its answer.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request;
 use hyper::http::uri::Authority;
@@ -11,13 +12,14 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::body::Flow;
 use super::client::Client;
+use super::mirror::mirror;
 use super::plan::Plan;
 use super::policies::{self, Stop};
 use super::record::Record;
 use super::reply::{Reply, is_grpc};
 use super::routed::{self, Later};
 use super::upstream::{Lease, Sent};
-use super::{Version, headers, own, tunnel};
+use super::{Version, attempts, headers, own, tunnel};
 use crate::config::TargetRef;
 use crate::config::route::BackendTarget;
 use crate::connection::Ingress;
@@ -48,7 +50,13 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     headers::identify(&mut parts.headers);
     let mut record = Record::new(&client, &parts);
     let grpc = is_grpc(&parts.headers);
-    let answer = match decide(&client, &mut record, parts, body, ours).await {
+    let watched = Arc::clone(record.watched());
+    let decided = {
+        let body = Flow::up(body, &watched);
+        let deciding = pin!(decide(&client, &mut record, parts, body, ours));
+        watched.within(deciding).await
+    };
+    let answer = match decided.unwrap_or_else(|over| Err(over.reply().into())) {
         Ok(answer) => answer,
         Err(stop) => Answer::Own(stopped(stop, &mut record, grpc)),
     };
@@ -60,6 +68,8 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
         }
         Answer::Switched(response, both) => {
             record.answered(response.status(), response.headers());
+            // It lasts as long as both sides like.
+            watched.end();
             tunnel::begin(&client, both, record, active);
             (response.map(|_| Flow::empty()), true)
         }
@@ -98,7 +108,7 @@ async fn decide(
     client: &Arc<Client>,
     record: &mut Record,
     mut parts: request::Parts,
-    body: Incoming,
+    body: Flow,
     ours: Option<OnUpgrade>,
 ) -> Result<Answer, Stop> {
     if parts.method == Method::CONNECT {
@@ -124,6 +134,7 @@ async fn decide(
     }
     let Ingress::Listener(front) = &client.accepted.ingress else {
         record.goes(&common.passthrough, &common.passthrough);
+        record.limit(policies);
         return through(client, record, parts, body, authority.as_ref(), ours).await;
     };
     let Some(forward) = &front.forward else {
@@ -137,9 +148,9 @@ async fn decide(
         policies.admit(client, &mut parts, authority.as_ref()).await?;
     }
     let policies = policies.filter(|policies| policies.says_when()).or(of_backend);
-    headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
-    let answer = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
-    conclude(answer, ours)
+    on_its_way(client, &mut parts, authority.as_ref());
+    let answer = attempts::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
+    conclude(client, answer, ours)
 }
 
 /// Where a request came in, and the rules there; `None`: it goes where its client meant it to.
@@ -170,7 +181,7 @@ async fn by_rule(
     plan: &Plan,
     set: &RouteSet,
     mut parts: request::Parts,
-    body: Incoming,
+    body: Flow,
     mut authority: Option<Authority>,
     ours: Option<OnUpgrade>,
 ) -> Result<Answer, Stop> {
@@ -194,6 +205,7 @@ async fn by_rule(
     // The workload's own port needs no backend: it is one.
     if found.rule.backends.is_empty() && matches!(set.place(), TargetRef::Inbound(_)) {
         record.goes(found.route, &client.common().passthrough);
+        record.limit(policies);
         return through(client, record, parts, body, authority.as_ref(), ours)
             .await
             .map(|answer| changed(answer, &later));
@@ -210,12 +222,10 @@ async fn by_rule(
     }
     let policies = policies.filter(|policies| policies.says_when()).or(of_backend);
     routed::filter(client, plan, &found, &backend.filters, &mut parts, &mut authority, &mut later)?;
-    if matches!(client.accepted.ingress, Ingress::Listener(_)) {
-        headers::forwarded(&mut parts.headers, client.accepted.peer.ip(), authority.as_ref());
-    }
-    routed::mirror(client, plan, &later, &parts, &body);
-    let answer = routed::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
-    conclude(answer, ours).map(|answer| changed(answer, &later))
+    on_its_way(client, &mut parts, authority.as_ref());
+    let body = mirror(client, plan, &later, &parts, body);
+    let answer = attempts::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
+    conclude(client, answer, ours).map(|answer| changed(answer, &later))
 }
 
 /// Where its client meant it to go.
@@ -223,21 +233,43 @@ async fn through(
     client: &Arc<Client>,
     record: &mut Record,
     mut parts: request::Parts,
-    body: Incoming,
+    body: Flow,
     authority: Option<&Authority>,
     ours: Option<OnUpgrade>,
 ) -> Result<Answer, Stop> {
+    on_its_way(client, &mut parts, authority);
     headers::for_version(client.version, &mut parts, authority);
-    let flow = if body.is_end_stream() { Flow::empty() } else { Flow::Up(body, record.request_bytes()) };
-    let sent = own::send(client, record, Request::from_parts(parts, flow)).await?;
-    conclude(sent, ours)
+    let sent = own::send(client, record, Request::from_parts(parts, body)).await?;
+    conclude(client, sent, ours)
+}
+
+/// Says on a request which way it went, where that is to show.
+fn on_its_way(client: &Client, parts: &mut request::Parts, authority: Option<&Authority>) {
+    if !shows(client) {
+        return;
+    }
+    let way = &client.accepted.settings.headers;
+    headers::forwarded(way.forwarded, &mut parts.headers, client.accepted.peer.ip(), authority);
+    if let Some(name) = &way.via {
+        headers::via(&mut parts.headers, parts.version, name);
+    }
+}
+
+/// What is captured is not to notice, unless that is asked for.
+fn shows(client: &Client) -> bool {
+    matches!(client.accepted.ingress, Ingress::Listener(_)) || client.accepted.settings.headers.captured
 }
 
 /// An answer of the upstream's, without what was for this hop.
-fn conclude(sent: Sent, ours: Option<OnUpgrade>) -> Result<Answer, Stop> {
+fn conclude(client: &Client, sent: Sent, ours: Option<OnUpgrade>) -> Result<Answer, Stop> {
     let Sent { mut response, lease } = sent;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     headers::remove_hop_by_hop(response.headers_mut(), switched);
+    let way = &client.accepted.settings.headers;
+    if let Some(name) = way.via.as_ref().filter(|_| shows(client)) {
+        let version = response.version();
+        headers::via(response.headers_mut(), version, name);
+    }
     // What an older upstream speaks says nothing of this connection.
     *response.version_mut() = hyper::Version::HTTP_11;
     match ours {

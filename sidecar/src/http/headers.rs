@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use hyper::http::request;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Uri, Version};
 
 use super::Version as Spoken;
+use crate::config::Forwarded;
 
 /// RFC 9110 section 7.6.1, and what older proxies sent.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -18,6 +21,9 @@ pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent"
 pub(super) const REASON: HeaderName = HeaderName::from_static("x-sidecar-reason");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// RFC 7239, and what some servers read besides.
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// What its value says (RFC 9110 section 10.1.4).
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
@@ -157,8 +163,24 @@ fn for_http2(parts: &mut request::Parts, authority: Option<&Authority>) {
     }
 }
 
-/// Says who asked, where this proxy is the first that a client meets.
-pub(super) fn forwarded(headers: &mut HeaderMap, client: IpAddr, authority: Option<&Authority>) {
+/// Says who asked, as it is configured.
+pub(super) fn forwarded(
+    how: Forwarded,
+    headers: &mut HeaderMap,
+    client: IpAddr,
+    authority: Option<&Authority>,
+) {
+    if how == Forwarded::Keep {
+        return;
+    }
+    if how != Forwarded::Append {
+        for name in [FORWARDED, FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, FORWARDED_PORT] {
+            headers.remove(name);
+        }
+    }
+    if how == Forwarded::Remove {
+        return;
+    }
     let before = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
     let list =
         before.map(str::to_owned).chain([client.to_canonical().to_string()]).collect::<Vec<_>>().join(", ");
@@ -168,6 +190,19 @@ pub(super) fn forwarded(headers: &mut HeaderMap, client: IpAddr, authority: Opti
     headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
     if let Some(host) = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
         headers.entry(FORWARDED_HOST).or_insert(host);
+    }
+}
+
+/// Adds this proxy to those that a message went through (RFC 9110 section 7.6.3). `version`: what it was received in.
+pub(super) fn via(headers: &mut HeaderMap, version: Version, name: &str) {
+    let version = match version {
+        Version::HTTP_09 | Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    };
+    if let Ok(value) = HeaderValue::try_from(format!("{version} {name}")) {
+        headers.append(VIA, value);
     }
 }
 
@@ -226,6 +261,43 @@ mod tests {
         assert!(asks_to_upgrade(&headers));
         remove_hop_by_hop(&mut headers, true);
         assert_eq!(headers, map(&[("connection", "upgrade"), ("upgrade", "websocket")]));
+    }
+
+    #[test]
+    fn who_asked_is_said_as_configured() {
+        let sent = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https"), ("forwarded", "for=x")];
+        let cases: [(Forwarded, &[(&str, &str)]); 4] = [
+            (
+                Forwarded::Append,
+                &[
+                    ("x-forwarded-for", "192.0.2.1, 10.0.0.1"),
+                    ("x-forwarded-proto", "https"),
+                    ("x-forwarded-host", "a"),
+                    ("forwarded", "for=x"),
+                ],
+            ),
+            (
+                Forwarded::Replace,
+                &[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "http"), ("x-forwarded-host", "a")],
+            ),
+            (Forwarded::Keep, &sent),
+            (Forwarded::Remove, &[]),
+        ];
+        let host = Authority::from_static("a");
+        for (how, expected) in cases {
+            let mut headers = map(&sent);
+            forwarded(how, &mut headers, "::ffff:10.0.0.1".parse().unwrap(), Some(&host));
+            assert_eq!(headers, map(expected), "{how:?}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_named_in_their_order() {
+        let mut headers = map(&[("via", "1.0 first")]);
+        via(&mut headers, Version::HTTP_2, "edge");
+        via(&mut headers, Version::HTTP_11, "edge:80");
+        let names: Vec<_> = headers.get_all(VIA).iter().collect();
+        assert_eq!(names, ["1.0 first", "2 edge", "1.1 edge:80"]);
     }
 
     #[test]

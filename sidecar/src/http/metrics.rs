@@ -28,6 +28,7 @@ impl Collector for PlaneMetrics {
         let counts = [
             ("sidecar_retries", "Requests that were sent again", &common.retries),
             ("sidecar_rate_limited", "Requests that a rate limit refused", &common.limited),
+            ("sidecar_mirrors_cut", "Copies for mirrors that did not keep up", &common.mirrors_cut),
         ];
         for (name, help, count) in counts {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

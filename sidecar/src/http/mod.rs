@@ -3,6 +3,7 @@
 //! A request's walk: [`guard`] refuses what is not framed clearly, hyper reads it, [`exchange`] decides about it and has it
 //! sent, [`upstream`] sends it, and [`record`] counts and logs it when its answer is over.
 
+mod attempts;
 mod body;
 mod client;
 mod connections;
@@ -13,9 +14,12 @@ mod framing;
 pub(crate) mod fuzzing;
 mod guard;
 mod headers;
+mod hedge;
 mod interim;
 mod limiters;
+mod line;
 mod metrics;
+mod mirror;
 mod own;
 mod plan;
 mod policies;
@@ -26,8 +30,10 @@ mod rest;
 mod routed;
 mod secure;
 mod serve;
+mod streams;
 mod tunnel;
 mod upstream;
+mod watch;
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -35,6 +41,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::task::JoinSet;
 
 pub use self::connections::Sent;
+pub(crate) use self::line::Line;
 pub use self::metrics::PlaneMetrics;
 use self::plan::Plan;
 pub use self::record::Requests;
@@ -67,6 +74,8 @@ pub struct Common {
     limited: AtomicU64,
     /// How often a connection went to rest. Wraps around.
     rested: AtomicU32,
+    /// Copies for mirrors that did not keep up.
+    mirrors_cut: AtomicU64,
     /// What holds for requests that begin now.
     plan: RwLock<Arc<Plan>>,
     /// Looks after the endpoints and keys of the plan.
@@ -90,6 +99,7 @@ impl Common {
             retries: AtomicU64::new(0),
             limited: AtomicU64::new(0),
             rested: AtomicU32::new(0),
+            mirrors_cut: AtomicU64::new(0),
             plan: RwLock::new(Arc::clone(&plan)),
             keepers: Mutex::default(),
         };

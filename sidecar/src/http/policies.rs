@@ -28,10 +28,14 @@ pub(super) struct Policies {
     access: Option<Access>,
     rate: Option<Limit>,
     fault: Option<Fault>,
-    /// For all attempts together.
+    /// For all attempts together, to the end of the answer.
     pub request_timeout: Option<Duration>,
-    /// For one attempt.
+    /// For one attempt, to the end of the answer (GEP-1742).
+    pub backend_timeout: Option<Duration>,
+    /// For one attempt, until its answer begins (Envoy).
     pub try_timeout: Option<Duration>,
+    /// For a piece of either body; zero: without end.
+    pub idle: Option<Duration>,
     /// When a request is sent again.
     pub retry: Option<RetryPolicy>,
     /// How many are, of all.
@@ -71,13 +75,14 @@ impl Policies {
             None => spec.retry,
         };
         let set = |time: Option<Duration>| time.filter(|time| !time.is_zero());
-        let try_timeout = of_rule.backend_request.or(timeouts.backend_request);
         Self {
             access: (!access.is_empty()).then(|| Access::new(&access, keys)),
             rate: limiters.of(config, targets),
             fault: spec.fault,
             request_timeout: set(of_rule.request.or(timeouts.request)),
-            try_timeout: set(try_timeout).or(retry.as_ref().and_then(|retry| retry.per_try_timeout)),
+            backend_timeout: set(of_rule.backend_request.or(timeouts.backend_request)),
+            try_timeout: retry.as_ref().and_then(|retry| retry.per_try_timeout),
+            idle: timeouts.idle,
             retry: retry.map(RetryPolicy::new),
             budget: spec.retry_budget.map(|config| Arc::new(RetryBudget::new(config, Instant::now()))),
         }
@@ -90,7 +95,8 @@ impl Policies {
 
     /// It says how long a request may take, or how often it may be tried.
     pub(super) fn says_when(&self) -> bool {
-        self.request_timeout.is_some() || self.try_timeout.is_some() || self.retry.is_some()
+        let times = [self.request_timeout, self.backend_timeout, self.try_timeout, self.idle];
+        times.iter().any(Option::is_some) || self.retry.is_some()
     }
 
     /// Lets a request pass, or not. First who asks, since limits may be theirs; then how much; what is made to go wrong is

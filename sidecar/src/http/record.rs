@@ -1,16 +1,17 @@
 //! What becomes of one request: counted and logged once, when its answer is over, however that comes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use hyper::header::{HeaderMap, USER_AGENT};
 use hyper::http::request;
 use hyper::{Method, StatusCode};
+use tokio::time::Instant;
 
 use super::client::Client;
 use super::headers::{REQUEST_ID, TRACEPARENT, authority};
+use super::policies::Policies;
 use super::reply::{Reply, protocol};
+use super::watch::{Over, Watched};
 use crate::observe::request_line::RequestLine;
 use crate::observe::requests::{Labels, Sample};
 
@@ -21,7 +22,7 @@ pub(super) struct Record {
     client: Arc<Client>,
     labels: Labels,
     started: Instant,
-    request_bytes: Arc<AtomicU64>,
+    watched: Arc<Watched>,
     response_bytes: u64,
     /// For the access log, if there is one.
     line: Option<Box<RequestLine>>,
@@ -32,6 +33,7 @@ impl Record {
     /// A request comes in.
     pub(super) fn new(client: &Arc<Client>, parts: &request::Parts) -> Self {
         let none: Arc<str> = Arc::clone(&client.none);
+        let started = Instant::now();
         let line = client.common().access_log.is_some().then(|| {
             let text =
                 |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -72,17 +74,28 @@ impl Record {
                 code: 0,
                 flags: "",
             },
-            started: Instant::now(),
-            request_bytes: Arc::default(),
+            started,
+            watched: Watched::new(client.accepted.settings.timeouts.idle, started),
             response_bytes: 0,
             line,
             finished: false,
         }
     }
 
-    /// Where the request's body is counted.
-    pub(super) fn request_bytes(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.request_bytes)
+    /// Its time, and where its bytes are counted.
+    pub(super) fn watched(&self) -> &Arc<Watched> {
+        &self.watched
+    }
+
+    /// So long it may take.
+    pub(super) fn limit(&self, policies: Option<&Policies>) {
+        let Some(policies) = policies else { return };
+        if let Some(timeout) = policies.request_timeout {
+            self.watched.limit_until(Instant::now() + timeout, Over::Request);
+        }
+        if let Some(idle) = policies.idle {
+            self.watched.limit_idle(idle, Instant::now());
+        }
     }
 
     /// Which route and backend it takes.
@@ -94,6 +107,13 @@ impl Record {
     pub(super) fn attempt(&mut self, endpoint: impl FnOnce() -> String) {
         if let Some(line) = &mut self.line {
             line.attempts += 1;
+            line.endpoint = Some(endpoint());
+        }
+    }
+
+    /// This endpoint's answer counts, though others were asked later.
+    pub(super) fn answered_by(&mut self, endpoint: impl FnOnce() -> String) {
+        if let Some(line) = &mut self.line {
             line.endpoint = Some(endpoint());
         }
     }
@@ -133,7 +153,7 @@ impl Record {
 
     /// After an upgrade so many bytes went each way.
     pub(super) fn tunnelled(&mut self, up: u64, down: u64) {
-        self.request_bytes.fetch_add(up, Ordering::Relaxed);
+        self.watched.sent(up);
         self.response_bytes += down;
     }
 
@@ -152,7 +172,8 @@ impl Record {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
-        let request_bytes = self.request_bytes.load(Ordering::Relaxed);
+        self.watched.end();
+        let request_bytes = self.watched.request_bytes();
         let duration = self.started.elapsed();
         let sample = Sample { duration, request_bytes, response_bytes: self.response_bytes };
         let common = self.client.common();
@@ -172,7 +193,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.finished && self.labels.flags.is_empty() {
-            self.labels.flags = "DC";
+            self.labels.flags = self.watched.over().map_or("DC", Over::flags);
         }
         self.finish();
     }

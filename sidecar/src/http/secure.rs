@@ -8,11 +8,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
 
 use super::body::Flow;
+use super::line::Place;
 use super::upstream::{self, Sender, Unsent};
 use super::{Version, headers};
 use crate::config::Protocol;
 use crate::observe::close_reason::CloseReason;
-use crate::policy::circuit::Permit;
 use crate::policy::retry::Outcome;
 use crate::tls::{self, Peer};
 use crate::upstream::cluster::Chosen;
@@ -29,13 +29,13 @@ pub(super) async fn handshake<T>(
     chosen: &Chosen,
     (version, or_http1): (Version, bool),
     deadline: Instant,
-    permit: Option<Permit>,
+    place: Option<Place>,
 ) -> Result<Sender, Unsent>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let begun = match &chosen.endpoint.tls {
-        None => upstream::handshake(io, version, permit).await,
+        None => upstream::handshake(io, version, place).await,
         Some(peer) => {
             let offers: &[&[u8]] = match version {
                 Version::Http2 if or_http1 => &[tls::HTTP2, tls::HTTP1],
@@ -50,7 +50,7 @@ where
                 None if or_http1 => Version::Http1,
                 _ => version,
             };
-            upstream::handshake(stream, agreed, permit).await
+            upstream::handshake(stream, agreed, place).await
         }
     };
     begun.map(|(sender, _)| sender).map_err(|reason| {

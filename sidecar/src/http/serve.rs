@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::client::{Client, ClientSocket, Told};
 use super::exchange::exchange;
 use super::farewell::farewell;
 use super::framing::{Bounds, Refusal};
 use super::guard::{Guard, Guarded};
+use super::streams::Streams;
+use super::watch::{Over, until_over};
 use super::{Version, rest};
 use crate::connection::Connection;
 use crate::net::io::Io;
@@ -109,11 +111,11 @@ async fn awake(client: &Arc<Client>, io: Guarded<ClientSocket>, bounds: Bounds) 
         async move { Ok::<_, Infallible>(exchange(client, request).await) }
     });
     let serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
-    drive(client, serving, |serving| serving.graceful_shutdown()).await
+    drive(client, serving, http1::UpgradeableConnection::graceful_shutdown).await
 }
 
 async fn http2(client: &Arc<Client>, io: Io<ClientSocket>, bounds: Bounds) -> CloseReason {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(Streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -123,7 +125,7 @@ async fn http2(client: &Arc<Client>, io: Io<ClientSocket>, bounds: Bounds) -> Cl
         async move { Ok::<_, Infallible>(exchange(client, request).await) }
     });
     let serving = pin!(builder.serve_connection(TokioIo::new(io), service));
-    match drive(client, serving, |serving| serving.graceful_shutdown()).await {
+    match drive(client, serving, http2::Connection::graceful_shutdown).await {
         Stopped::Ended(reason) => reason,
         // Only said of HTTP/1.
         Stopped::Quiet => CloseReason::Finished,
@@ -135,12 +137,16 @@ async fn drive<F>(client: &Client, mut serving: Pin<&mut F>, shut_down: impl Fn(
 where
     F: Future<Output = Result<(), hyper::Error>>,
 {
-    let mut draining = false;
+    let (mut draining, mut last) = (false, None);
     loop {
         let mut beside = pin!(Seldom::new(client.told(draining)));
         let told = tokio::select! {
             biased;
-            ended = serving.as_mut() => return Stopped::Ended(closed(ended)),
+            ended = until_over(serving.as_mut(), &mut last) => return Stopped::Ended(match ended {
+                Ok(ended) => closed(ended),
+                Err(Over::Idle) => CloseReason::IdleTimeout,
+                Err(Over::Request | Over::Attempt) => CloseReason::Finished,
+            }),
             told = beside.as_mut() => told,
         };
         match told {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -14,7 +13,9 @@ use tokio::task::JoinHandle;
 
 use super::body::Flow;
 use super::client::Client;
+use super::line::Place;
 use super::own::OwnConnection;
+use super::pool::Pooled;
 use super::reply::Reply;
 use super::{Version, pool};
 use crate::bypass::hop::Hop;
@@ -38,9 +39,7 @@ pub(super) enum Lease {
     Own(OwnConnection, Arc<Client>),
     /// One of an endpoint's.
     Pooled {
-        endpoint: u64,
-        keep: Duration,
-        sender: Sender,
+        connection: Pooled,
         _in_flight: InFlight,
         /// Its place among the requests that the cluster takes at once.
         permit: Option<Permit>,
@@ -79,9 +78,9 @@ enum Which {
 // === impl ===
 
 impl Lease {
-    /// Of an endpoint, for which a connection is kept so long.
-    pub(super) fn pooled(endpoint: u64, keep: Duration, sender: Sender, in_flight: InFlight) -> Self {
-        Self::Pooled { endpoint, keep, sender, _in_flight: in_flight, permit: None }
+    /// Of an endpoint.
+    pub(super) fn pooled(connection: Pooled, in_flight: InFlight) -> Self {
+        Self::Pooled { connection, _in_flight: in_flight, permit: None }
     }
 
     /// The request counts until its answer is over.
@@ -95,7 +94,7 @@ impl Lease {
     pub(super) fn give_back(self) {
         match self {
             Self::Own(own, client) => own.give_back(&client),
-            Self::Pooled { endpoint, keep, sender, .. } => pool::give_back(endpoint, sender, keep),
+            Self::Pooled { connection, .. } => pool::give_back(connection),
         }
     }
 }
@@ -187,11 +186,11 @@ pub(super) fn copy(request: &Request<Flow>) -> Option<Request<Flow>> {
     Some(copy)
 }
 
-/// Begins to speak on a connection, whose permit is held while it is open. The task ends with the connection.
+/// Begins to speak on a connection, whose place is held while it is open. The task ends with the connection.
 pub(super) async fn handshake<T>(
     io: T,
     version: Version,
-    permit: Option<Permit>,
+    place: Option<Place>,
 ) -> Result<(Sender, JoinHandle<()>), CloseReason>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -205,7 +204,7 @@ where
         Version::Http1 => {
             let (sender, connection) = http1::handshake(io).await.map_err(broken)?;
             let driver = tokio::spawn(async move {
-                let _permit = permit;
+                let _place = place;
                 let _ = connection.with_upgrades().await.map_err(broken);
             });
             Ok((Sender::Http1(sender), driver))
@@ -215,7 +214,7 @@ where
             let (sender, connection) =
                 builder.timer(TokioTimer::new()).handshake(io).await.map_err(broken)?;
             let driver = tokio::spawn(async move {
-                let _permit = permit;
+                let _place = place;
                 let _ = connection.await.map_err(broken);
             });
             Ok((Sender::Http2(sender), driver))

@@ -52,12 +52,18 @@ impl Bound {
 
     /// One more, unless the bound is reached, which is counted.
     pub fn acquire(self: &Arc<Self>) -> Option<Permit> {
-        let more = |used: u32| (used < self.limit).then_some(used + 1);
-        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok() {
-            return Some(Permit(Arc::clone(self)));
+        let permit = self.take();
+        if permit.is_none() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
         }
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        None
+        permit
+    }
+
+    /// Likewise, by who waits if there is none.
+    pub fn take(self: &Arc<Self>) -> Option<Permit> {
+        let more = |used: u32| (used < self.limit).then_some(used + 1);
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok().then(|| Permit(Arc::clone(self)))
     }
 
     /// The bound.

@@ -79,6 +79,12 @@ impl RetryPolicy {
         }
     }
 
+    /// True when another attempt may be made beside one that is late. Whoever configures that says that a request may be
+    /// done twice, whatever its method (Envoy).
+    pub fn hedges(&self, attempt: Attempt) -> bool {
+        self.config.hedge_on_per_try_timeout && attempt.replayable && attempt.retries < self.config.attempts
+    }
+
     fn names(&self, status: u16, grpc_status: Option<u8>) -> bool {
         let on = |what| self.config.on.contains(&what);
         self.config.codes.contains(&status)

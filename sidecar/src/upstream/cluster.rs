@@ -18,6 +18,7 @@ use super::names::Known;
 use super::outlier::{Detector, Outcome};
 use crate::config::traffic::{Algorithm, LoadBalancer, TrafficSpec};
 use crate::config::{self, BackendTls, Protocol, Target};
+use crate::http::Line;
 use crate::policy::circuit::Circuit;
 use crate::tls::Peer;
 
@@ -33,6 +34,10 @@ pub struct Cluster {
     pub connect_timeout: Option<Duration>,
     /// What it takes at once.
     pub circuit: Option<Circuit>,
+    /// Requests that wait for a connection.
+    pub(crate) line: Arc<Line>,
+    /// After how many requests a connection is closed.
+    pub max_requests: Option<u32>,
     balancing: LoadBalancer,
     tls: Option<BackendTls>,
     spec: TrafficSpec,
@@ -112,6 +117,8 @@ impl Cluster {
             idle_timeout: pool.idle_timeout,
             connect_timeout: pool.connect_timeout,
             circuit: spec.connection_pool.as_ref().map(Circuit::new),
+            line: Arc::default(),
+            max_requests: pool.max_requests_per_connection,
             balancing,
             tls,
             spec,

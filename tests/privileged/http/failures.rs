@@ -6,7 +6,7 @@ use sidecar_tests::{Mode, PEER4, in_modes};
 use super::{Http, case, get};
 
 /// The status, reason and response flags of a line of the access log.
-fn said(line: &Value) -> (u64, Option<&str>, Option<&str>) {
+pub(super) fn said(line: &Value) -> (u64, Option<&str>, Option<&str>) {
     (line["status"].as_u64().unwrap(), line["reason"].as_str(), line["flags"].as_str())
 }
 

@@ -118,13 +118,13 @@ pub struct ConnectionPool {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
-    /// For a request with all its retries.
+    /// For a request with all its retries, to the end of its answer.
     #[serde(serialize_with = "duration::serialize_some")]
     pub request: Option<Duration>,
-    /// For one attempt; no longer than `request`.
+    /// For one attempt, to the end of its answer; no longer than `request`.
     #[serde(serialize_with = "duration::serialize_some")]
     pub backend_request: Option<Duration>,
-    /// For a byte in either direction.
+    /// For more of either body, or an answer. `None`: as `ProxyConfig` says.
     #[serde(serialize_with = "duration::serialize_some")]
     pub idle: Option<Duration>,
 }
@@ -139,7 +139,7 @@ pub struct Retry {
     pub codes: Vec<u16>,
     /// After what else; sorted.
     pub on: Vec<RetryOn>,
-    /// For the answer to one attempt.
+    /// For the header of the answer to one attempt.
     #[serde(serialize_with = "duration::serialize_some")]
     pub per_try_timeout: Option<Duration>,
     /// The first wait is any up to this, the next up to 3, 7, 15 times this, and so on (Envoy); not zero.

@@ -122,3 +122,13 @@ fn what_the_upstream_asks_for_is_kept_up_to_a_bound() {
     }
     assert_eq!(retry_after(&HeaderMap::new()), None);
 }
+
+#[test]
+fn what_is_late_is_hedged_where_that_is_configured() {
+    let policy = policy(&[503], &[]);
+    let hedging = RetryPolicy::new(Retry { hedge_on_per_try_timeout: true, ..policy.config().clone() });
+    assert!(!policy.hedges(FIRST));
+    assert!(hedging.hedges(FIRST) && hedging.hedges(POST));
+    assert!(!hedging.hedges(Attempt { replayable: false, ..FIRST }));
+    assert!(!hedging.hedges(Attempt { retries: 2, ..FIRST }));
+}
