@@ -16,6 +16,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What requests and answers say of their way.
     pub headers: Headers,
+    /// CONNECT is passed on.
+    pub allow_connect: bool,
     /// The explicit listeners by name.
     fronts: BTreeMap<String, Arc<Front>>,
 }
@@ -34,6 +36,7 @@ impl Settings {
             detection: config.protocol_detection.clone(),
             limits: config.limits,
             headers: config.headers.clone(),
+            allow_connect: config.allow_connect,
             fronts: fronts.collect(),
         }
     }

@@ -95,7 +95,8 @@ class Answers:
         trailers = []
         cut = False
         try:
-            if method == "HEAD" or status < 200 or status in (204, 304):
+            connected = method == "CONNECT" and status < 300
+            if method == "HEAD" or connected or status < 200 or status in (204, 304):
                 pass
             elif fields.get("transfer-encoding") == "chunked":
                 while length := int(self.line(), 16):

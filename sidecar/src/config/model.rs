@@ -47,6 +47,8 @@ pub struct Config {
     pub protocol_detection: ProtocolDetection,
     /// What requests and answers say of their way.
     pub headers: Headers,
+    /// Captured requests of CONNECT go where they were meant to; else they are refused.
+    pub allow_connect: bool,
     /// What is accepted, but has no effect in this version.
     pub unused: Vec<Unused>,
 }

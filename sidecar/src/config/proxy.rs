@@ -31,6 +31,8 @@ pub(super) fn apply(check: &mut Check<'_>, raw: raw::ProxyConfig, config: &mut C
     config.timeouts = timeouts(check, &raw.timeouts.unwrap_or_default());
     config.access_log = access_log(check, &raw.access_log.unwrap_or_default());
     config.headers = headers::read(check, &raw.headers.unwrap_or_default());
+    let allow_connect = raw.allow_connect.as_ref();
+    config.allow_connect = check.value_or("spec.allowConnect", allow_connect, false, choice::parse_bool);
     config.tracing = raw.tracing.and_then(|raw| tracing(check, &raw));
     listener::apply(check, &raw.listeners, config)
 }

@@ -86,6 +86,7 @@ pub(super) struct ProxyConfig {
     pub access_log: Option<AccessLog>,
     pub tracing: Option<Tracing>,
     pub headers: Option<Headers>,
+    pub allow_connect: Option<Text>,
 }
 
 #[derive(Deserialize, Default)]

@@ -42,6 +42,7 @@ spec:
     requestHeaderTimeout: 500ms
   timeouts: {connect: 1s, idle: 1h30m, drain: 0s}
   headers: {via: edge, forwarded: replace, captured: true}
+  allowConnect: true
   accessLog: {format: text, path: /var/log/access.log}
   tracing: {otlp: {endpoint: "http://127.0.0.1:4317", protocol: http}, sampling: 0.5%}
 ---
@@ -135,6 +136,7 @@ fn every_field_is_read() {
     assert_eq!(config.timeouts, timeouts);
     let headers = Headers { via: Some("edge".to_owned()), forwarded: Forwarded::Replace, captured: true };
     assert_eq!(config.headers, headers);
+    assert!(config.allow_connect && !Config::default().allow_connect);
     let log = AccessLog { format: LogFormat::Text, path: PathBuf::from("/var/log/access.log") };
     assert_eq!(config.access_log, log);
 

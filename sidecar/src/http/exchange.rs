@@ -43,7 +43,9 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     let active = client.begin();
     let interims = client.guard.as_ref().filter(|_| request.version() == hyper::Version::HTTP_11);
     let turn = interims.map(|guard| guard.interims.begin(&mut request));
-    let upgrade = request.version() == hyper::Version::HTTP_11 && headers::asks_to_upgrade(request.headers());
+    let connects = *request.method() == Method::CONNECT && client.accepted.settings.allow_connect;
+    let asks = connects || headers::asks_to_upgrade(request.headers());
+    let upgrade = request.version() == hyper::Version::HTTP_11 && asks;
     let passed_on = upgrade && !headers::asks_for_h2c(request.headers());
     let ours = passed_on.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
@@ -111,8 +113,9 @@ async fn decide(
     body: Flow,
     ours: Option<OnUpgrade>,
 ) -> Result<Answer, Stop> {
-    if parts.method == Method::CONNECT {
-        return Err(Reply::new(StatusCode::METHOD_NOT_ALLOWED, "connect-not-allowed", "NR").into());
+    let connects = parts.method == Method::CONNECT;
+    if connects && ours.is_none() {
+        return Err(no_connect());
     }
     if !headers::has_clear_host(&parts) {
         return Err(Reply::new(StatusCode::BAD_REQUEST, "host", "DPE").into());
@@ -123,8 +126,13 @@ async fn decide(
         policies::normalise(&mut parts)?;
     }
     let authority = headers::authority(&parts);
-    headers::remove_hop_by_hop(&mut parts.headers, ours.is_some());
+    headers::remove_hop_by_hop(&mut parts.headers, ours.is_some() && !connects);
     let (place, set) = way(client, &plan, authority.as_ref());
+    // What goes through it is seen by no rule and no policy.
+    let decided_about = || set.is_some() || place.as_ref().is_some_and(|at| plan.policies_at(at).is_some());
+    if connects && (matches!(client.accepted.ingress, Ingress::Listener(_)) || decided_about()) {
+        return Err(no_connect());
+    }
     if let Some(set) = set {
         return by_rule(client, record, &plan, set, parts, body, authority, ours).await;
     }
@@ -151,6 +159,10 @@ async fn decide(
     on_its_way(client, &mut parts, authority.as_ref());
     let answer = attempts::send(client, record, cluster, policies, parts, body, authority.as_ref()).await?;
     conclude(client, answer, ours)
+}
+
+fn no_connect() -> Stop {
+    Reply::new(StatusCode::METHOD_NOT_ALLOWED, "connect-not-allowed", "NR").into()
 }
 
 /// Where a request came in, and the rules there; `None`: it goes where its client meant it to.
@@ -239,8 +251,15 @@ async fn through(
 ) -> Result<Answer, Stop> {
     on_its_way(client, &mut parts, authority);
     headers::for_version(client.version, &mut parts, authority);
-    let sent = own::send(client, record, Request::from_parts(parts, body)).await?;
-    conclude(client, sent, ours)
+    let connects = parts.method == Method::CONNECT;
+    let mut sent = own::send(client, record, Request::from_parts(parts, body)).await?;
+    match ours {
+        Some(ours) if connects && sent.response.status().is_success() => {
+            headers::connected(sent.response.headers_mut());
+            Ok(switched(sent, ours))
+        }
+        ours => conclude(client, sent, ours),
+    }
 }
 
 /// Says on a request which way it went, where that is to show.
@@ -263,8 +282,8 @@ fn shows(client: &Client) -> bool {
 /// An answer of the upstream's, without what was for this hop.
 fn conclude(client: &Client, sent: Sent, ours: Option<OnUpgrade>) -> Result<Answer, Stop> {
     let Sent { mut response, lease } = sent;
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    headers::remove_hop_by_hop(response.headers_mut(), switched);
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    headers::remove_hop_by_hop(response.headers_mut(), switches);
     let way = &client.accepted.settings.headers;
     if let Some(name) = way.via.as_ref().filter(|_| shows(client)) {
         let version = response.version();
@@ -273,14 +292,17 @@ fn conclude(client: &Client, sent: Sent, ours: Option<OnUpgrade>) -> Result<Answ
     // What an older upstream speaks says nothing of this connection.
     *response.version_mut() = hyper::Version::HTTP_11;
     match ours {
-        Some(ours) if switched => {
-            let theirs = hyper::upgrade::on(&mut response);
-            Ok(Answer::Switched(response, tunnel::Both { ours, theirs, lease }))
-        }
+        Some(ours) if switches => Ok(switched(Sent { response, lease }, ours)),
         // A switch that nobody asked for (RFC 9110 section 15.2.2).
-        _ if switched => Err(Reply::new(StatusCode::BAD_GATEWAY, "unexpected-upgrade", "UPE").into()),
+        _ if switches => Err(Reply::new(StatusCode::BAD_GATEWAY, "unexpected-upgrade", "UPE").into()),
         _ => Ok(Answer::Theirs(response, lease)),
     }
+}
+
+fn switched(sent: Sent, ours: OnUpgrade) -> Answer {
+    let Sent { mut response, lease } = sent;
+    let theirs = hyper::upgrade::on(&mut response);
+    Answer::Switched(response, tunnel::Both { ours, theirs, lease })
 }
 
 fn changed(mut answer: Answer, later: &Later<'_>) -> Answer {

@@ -25,6 +25,8 @@ pub(super) struct Bounds {
     pub(super) header_bytes: usize,
     /// Its fields.
     pub(super) fields: usize,
+    /// It may be a CONNECT that is passed on.
+    pub(super) connect: bool,
 }
 
 /// Why a request goes no further; its connection is closed.

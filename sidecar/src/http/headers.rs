@@ -7,7 +7,7 @@ use hyper::header::{
 };
 use hyper::http::request;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
-use hyper::{Uri, Version};
+use hyper::{Method, Uri, Version};
 
 use super::Version as Spoken;
 use crate::config::Forwarded;
@@ -113,6 +113,13 @@ pub(super) fn authority(parts: &request::Parts) -> Option<Authority> {
     Authority::try_from(host.as_bytes()).ok()
 }
 
+/// Takes out of a success of CONNECT what is for this hop, and what says of a body that there is none of (RFC 9110
+/// section 9.3.6).
+pub(super) fn connected(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers, false);
+    headers.remove(hyper::header::CONTENT_LENGTH);
+}
+
 /// Makes a request one for an upstream that speaks this.
 pub(super) fn for_version(version: Spoken, parts: &mut request::Parts, authority: Option<&Authority>) {
     match version {
@@ -133,7 +140,8 @@ fn for_http1(parts: &mut request::Parts, authority: Option<&Authority>) {
             parts.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
         }
     }
-    if parts.uri.authority().is_some() {
+    // The target of CONNECT is a host and port (RFC 9112 section 3.2.3).
+    if parts.uri.authority().is_some() && parts.method != Method::CONNECT {
         let path = parts.uri.path_and_query().cloned();
         parts.uri = path.map_or_else(Uri::default, Uri::from);
     }

@@ -46,7 +46,11 @@ pub async fn serve(connection: &Connection, version: Version) -> CloseReason {
     accepted.sockets.climb(&connection.tracked);
     let _ = accepted.sockets.client.set_nodelay(true);
     let limits = accepted.settings.limits;
-    let bounds = Bounds { header_bytes: limits.max_request_header_bytes, fields: limits.max_request_headers };
+    let bounds = Bounds {
+        header_bytes: limits.max_request_header_bytes,
+        fields: limits.max_request_headers,
+        connect: accepted.settings.allow_connect,
+    };
     let guard = (version == Version::Http1).then(|| Arc::new(Guard::new(bounds)));
     let client = Arc::new(Client::new(accepted, version, guard));
     let socket = Arc::new(ClientSocket::new(&client, connection.tracked.counters()));

@@ -201,3 +201,34 @@ fn idle(way: Way, mode: Mode) {
     );
 }
 by_every_way!(idle: Ebpf);
+
+/// CONNECT is refused, also in HTTP/1.1 to a server that would take it; where it is allowed, what is captured goes on as it was
+/// meant (RFC 9110 section 9.3.6).
+fn connect(mode: Mode) {
+    const FAR: &str = "CONNECT far.example:443 HTTP/1.1\r\nHost: far.example:443\r\n\r\n";
+    let scripts = json!({
+        "far.example:443": ["HTTP/1.1 200 Connected\r\nContent-Length: 9\r\n\r\n", ["echo", 5], ["hold"]],
+        "/plain": ["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"],
+    });
+    let http = Http::before(PORT, Way::Outbound, mode, |config| config);
+    let _server = Scripted::start(&http, &scripts);
+    let seen = one(&http, json!([FAR, null, get("/plain"), null]), 0);
+    let statuses: Vec<_> = seen["answers"].as_array().unwrap().iter().map(|one| &one["status"]).collect();
+    assert_eq!(statuses, [405, 200], "{seen:#}");
+    assert_eq!(seen["answers"][0]["headers"]["x-sidecar-reason"], "connect-not-allowed", "{seen:#}");
+
+    let http = Http::before(PORT, Way::Outbound, mode, |config| config.with("allowConnect", true));
+    let mut server = Scripted::start(&http, &scripts);
+    let seen = one(&http, json!([FAR, null, "hello", 5]), 0);
+    let answers = &seen["answers"];
+    assert_eq!((&answers[0]["status"], &answers[1]), (&200.into(), &"hello".into()), "{seen:#}");
+    assert_eq!(answers[0]["headers"]["content-length"], Value::Null, "{seen:#}");
+    assert_eq!(server.told("far.example:443")["received"], 5);
+    let line = http.logged("");
+    assert_eq!(
+        (&line["method"], &line["status"], bytes(&line)),
+        (&"CONNECT".into(), &200.into(), (5, 5)),
+        "{line}"
+    );
+}
+in_modes!(connect: Ebpf);

@@ -11,6 +11,7 @@ pub(super) struct Head {
     fields: usize,
     /// HTTP/1.0 knows neither chunks nor a Host that must be there.
     is_1_0: bool,
+    connect: bool,
     hosts: u32,
     length: Option<u64>,
     chunked: bool,
@@ -46,6 +47,7 @@ impl Head {
             bytes: line.len() + 2,
             fields: 0,
             is_1_0,
+            connect: method == b"CONNECT",
             hosts: 0,
             length: None,
             chunked: false,
@@ -118,7 +120,8 @@ impl Head {
 
     /// The client would speak another protocol on this connection.
     pub(super) fn asks_to_upgrade(&self) -> bool {
-        self.upgrade && self.connection_upgrade && !self.is_1_0
+        let connects = self.connect && self.bounds.connect;
+        (connects || self.upgrade && self.connection_upgrade) && !self.is_1_0
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Bad, Bounds, Framing, MAX_EMPTY_LINES, Refusal, State, chunk};
 use crate::fuzzing;
 
-const BOUNDS: Bounds = Bounds { header_bytes: 1024, fields: 12 };
+const BOUNDS: Bounds = Bounds { header_bytes: 1024, fields: 12, connect: false };
 
 /// What became of some bytes.
 struct Passed {
