@@ -1,30 +1,31 @@
 //! One connection, from accept() on: whose it is, what it speaks, and who serves it then.
 
+mod ingress;
+mod sockets;
+
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use sidecar_common::flow::Role;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
+pub use self::ingress::{Front, Ingress};
+pub use self::sockets::Sockets;
 use crate::bypass::Ladder;
-use crate::bypass::hop::{Hop, State};
-use crate::config::{Config, Listener, Mode, Protocol};
+use crate::config::Mode;
 use crate::detect::{self, Spoken};
 use crate::drain::Drain;
-use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst, canonical};
-use crate::net::copy::{self, Observer};
+use crate::net::addrs::{ClientAddr, ConnectionId, OrigDst, canonical};
+use crate::net::copy;
 use crate::net::{orig_dst, sys};
 use crate::observe::close_reason::CloseReason;
-use crate::observe::connection::{Program, Standing};
+use crate::observe::connection::Program;
 use crate::observe::programs::CgroupNames;
-use crate::observe::table::{ConnectionTable, Opening, Probe, Probed, Tracked};
+use crate::observe::table::{ConnectionTable, Opening, Tracked};
 use crate::settings::{Latest, Settings};
-use crate::upstream::backend::Backend;
 use crate::{http, opaque};
 
 /// What all connections share.
@@ -78,45 +79,6 @@ pub struct Accepted {
 /// How long a client may take to say what it speaks where only the way of refusing it depends on that.
 const SOON: Duration = Duration::from_millis(50);
 
-/// How a connection came.
-#[derive(Clone)]
-pub enum Ingress {
-    /// Captured on its way out.
-    Outbound,
-    /// Steered on its way in.
-    Inbound,
-    /// Through an explicit listener.
-    Listener(Arc<Front>),
-}
-
-/// An explicit listener.
-pub struct Front {
-    /// Its name.
-    pub name: String,
-    /// Where connections go that no route is for.
-    pub forward: Option<Backend>,
-}
-
-/// Both sockets of a connection, for whoever asks about it while it is up.
-pub struct Sockets {
-    /// The client's.
-    pub client: TcpStream,
-    /// The upstream's, once it is connected.
-    pub upstream: OnceLock<Arc<TcpStream>>,
-    /// Requests use it already.
-    first_taken: AtomicBool,
-    /// Seen from the program.
-    pub direction: Direction,
-    shared: Arc<Shared>,
-    hops: OnceLock<Hops>,
-}
-
-/// The hops of a connection that may skip the TCP stack. The server's is one only where it is on this machine too.
-struct Hops {
-    client: Hop,
-    upstream: Hop,
-}
-
 // === impl ===
 
 /// Serves a connection to its end. Never fails: what goes wrong is its close reason. The client is reset when the
@@ -144,14 +106,7 @@ pub async fn serve(
         Some(record) => ConnectionId(record.id),
         None => ConnectionId(SockRef::from(&client).cookie().unwrap_or_default()),
     };
-    let sockets = Arc::new(Sockets {
-        client,
-        upstream: OnceLock::new(),
-        direction,
-        shared: Arc::clone(&shared),
-        first_taken: AtomicBool::new(false),
-        hops: OnceLock::new(),
-    });
+    let sockets = Arc::new(Sockets::new(client, direction, Arc::clone(&shared)));
     let probe: Weak<Sockets> = Arc::downgrade(&sockets);
     let tracked = shared.table.open(Opening {
         id,
@@ -314,174 +269,11 @@ impl Accepted {
     }
 }
 
-impl Front {
-    /// As the configuration has it.
-    pub fn new(listener: &Listener, config: &Config) -> Self {
-        let forward = listener.forward.as_ref().and_then(|name| config.backends.get(name));
-        Self { name: listener.name.clone(), forward: forward.cloned().map(Backend::new) }
-    }
-
-    fn is_opaque(&self) -> bool {
-        self.forward.as_ref().is_some_and(|backend| backend.protocol() == Protocol::Tcp)
-    }
-}
-
 impl Shared {
     /// The destination is a listener of this proxy.
     pub fn is_own(&self, client: &TcpStream, destination: SocketAddr) -> bool {
         let here =
             |local: SocketAddr| canonical(local).ip() == destination.ip() || destination.ip().is_loopback();
         self.own_ports.contains(&destination.port()) && client.local_addr().is_ok_and(here)
-    }
-}
-
-impl Ingress {
-    /// Its listener may forward elsewhere by now.
-    fn by(self, settings: &Settings) -> Self {
-        match self {
-            Self::Listener(front) => Self::Listener(settings.front(&front.name).unwrap_or(front)),
-            other => other,
-        }
-    }
-
-    /// A client of an explicit listener comes in.
-    pub fn direction(&self) -> Direction {
-        match self {
-            Self::Outbound => Direction::Outbound,
-            Self::Inbound | Self::Listener(_) => Direction::Inbound,
-        }
-    }
-
-    /// What the kernel half is told of its listeners.
-    pub fn role(&self, mode: Mode) -> Option<Role> {
-        let role = match self {
-            Self::Outbound => Role::Outbound,
-            Self::Inbound => Role::Inbound,
-            Self::Listener(_) => Role::Own,
-        };
-        (mode == Mode::Ebpf).then_some(role)
-    }
-
-    /// What decides where it goes if no route does.
-    pub fn policy(&self) -> Arc<str> {
-        match self {
-            Self::Outbound | Self::Inbound => "passthrough".into(),
-            Self::Listener(front) => match &front.forward {
-                Some(backend) => format!("forward:{}", backend.name()).into(),
-                None => format!("listener:{}", front.name).into(),
-            },
-        }
-    }
-}
-
-impl Sockets {
-    /// The upstream's socket that is connected already, for whoever asks first.
-    pub fn take_first(&self) -> Option<Arc<TcpStream>> {
-        let first = self.upstream.get()?;
-        (!self.first_taken.swap(true, Ordering::Relaxed)).then(|| Arc::clone(first))
-    }
-
-    /// Something went over the client's socket.
-    pub fn client_message(&self) {
-        if let Some(hops) = self.hops.get() {
-            hops.client.message(&self.client);
-        }
-    }
-
-    /// Something went over the upstream's.
-    pub fn upstream_message(&self) {
-        if let (Some(hops), Some(upstream)) = (self.hops.get(), self.upstream.get()) {
-            hops.upstream.message(upstream);
-        }
-    }
-
-    /// The hop of a further connection to an upstream.
-    pub fn later_hop(&self) -> Option<Hop> {
-        let ladder = self.shared.ladder.as_ref().ok()?;
-        let state = Arc::default();
-        Some(Hop::new(Arc::clone(ladder), Direction::Inbound, self.shared.cgroups.clone(), state))
-    }
-
-    /// The hop of one of them.
-    pub fn hop_of(&self, socket: &TcpStream) -> Option<&Hop> {
-        let of_client = std::ptr::eq(socket, &raw const self.client);
-        self.hops.get().map(|hops| if of_client { &hops.client } else { &hops.upstream })
-    }
-
-    /// Asks what of the program's hop was redirected until now.
-    fn count(&self) {
-        if let Some(hops) = self.hops.get() {
-            match self.direction {
-                Direction::Outbound => hops.client.count(),
-                Direction::Inbound => hops.upstream.count(),
-            }
-        }
-    }
-
-    /// Puts the hops on the ladder, if there is one.
-    pub fn climb(&self, tracked: &Tracked) {
-        let state = &tracked.counters().bypass;
-        let ladder = match &self.shared.ladder {
-            Ok(ladder) => ladder,
-            Err(reason) => {
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-                *state = State {
-                    standing: Standing::Off,
-                    reason: Some(reason.to_string().into()),
-                    ..State::default()
-                };
-                return;
-            }
-        };
-        let hop = |of_program: bool, direction| {
-            let state = if of_program { Arc::clone(state) } else { Arc::default() };
-            Hop::new(Arc::clone(ladder), direction, self.shared.cgroups.clone(), state)
-        };
-        // The client's program dialled, the upstream's accepts.
-        let outbound = self.direction == Direction::Outbound;
-        let _ = self.hops.set(Hops {
-            client: hop(outbound, Direction::Outbound),
-            upstream: hop(!outbound, Direction::Inbound),
-        });
-    }
-}
-
-impl Observer for Sockets {
-    fn message(&self) {
-        if let (Some(hops), Some(upstream)) = (self.hops.get(), self.upstream.get()) {
-            hops.client.message(&self.client);
-            hops.upstream.message(upstream);
-        }
-    }
-
-    fn is_bypassed(&self, socket: &TcpStream) -> bool {
-        self.hop_of(socket).is_some_and(Hop::is_bypassed)
-    }
-
-    fn is_abandoned(&self, socket: &TcpStream) -> bool {
-        self.hop_of(socket).is_some_and(Hop::is_abandoned)
-    }
-}
-
-impl Probe for Sockets {
-    /// Round trips and retransmits are those of the socket that faces the network; the program is that of the
-    /// kernel half's record.
-    fn probe(&self) -> Probed {
-        let upstream = self.upstream.get().map(|upstream| &**upstream);
-        let (network, program) = match self.direction {
-            Direction::Outbound => (upstream, Some(&self.client)),
-            Direction::Inbound => (Some(&self.client), upstream),
-        };
-        self.count();
-        let info = network.and_then(|socket| sys::tcp_info(socket).ok());
-        let record = program.and_then(sys::record);
-        Probed {
-            rtt_us: info.map(|info| info.rtt_us),
-            retransmits: info.map(|info| info.retransmits),
-            program: record.filter(|record| record.program.pid != 0).map(|record| {
-                let cgroup = self.shared.cgroups.path(record.program.cgroup, record.program.pid);
-                Program::from_kernel(&record.program, cgroup)
-            }),
-        }
     }
 }
