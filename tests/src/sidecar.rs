@@ -1,6 +1,5 @@
 //! The `sidecar` binary.
 
-use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -84,26 +83,6 @@ impl Sidecar {
         let command = netns.place().command(binary());
         let directory = tempfile::tempdir().unwrap();
         let mut sidecar = Self::launch_by(command, netns, config, directory, &[], &["sleep", "infinity"]);
-        sidecar.wait_until_ready();
-        sidecar
-    }
-
-    /// Likewise, and in place of these files, by their paths, it sees others with this text.
-    #[track_caller]
-    pub fn start_with_files(netns: &Netns, config: &Config, files: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("config.yaml");
-        std::fs::write(&file, config.text()).unwrap();
-        let mut script = String::new();
-        for (number, (path, text)) in files.iter().enumerate() {
-            let other = directory.path().join(format!("file-{number}"));
-            std::fs::write(&other, text).unwrap();
-            write!(script, "mount --bind {} {path} && ", other.display()).unwrap();
-        }
-        let mut command = netns.place().command("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
-        command.arg(script + r#"exec "$0" "$@""#).arg(binary());
-        let mut sidecar = Self::launch_by(command, netns, &file, directory, &[], &["sleep", "infinity"]);
         sidecar.wait_until_ready();
         sidecar
     }

@@ -70,9 +70,11 @@ fn names(mode: Mode) {
     let way = Way::Listener;
     let app = backend_at("app", "http1", json!([{"dns": format!("app.test:{}", BACKENDS[0])}]));
     let (net, logs) = (network(), tempfile::tempdir().unwrap());
-    let hosts = "127.0.0.1 localhost\n10.7.0.2 app.test\n";
+    let hosts = logs.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 localhost\n10.7.0.2 app.test\n").unwrap();
     let text = config(way, mode, &logs, version(way, 0, &app, &json!({})));
-    let sidecar = Sidecar::start_with_files(&net.pod, &text, &[("/etc/hosts", hosts)]);
+    let place = net.pod.place().with_file(&hosts, "/etc/hosts");
+    let sidecar = Sidecar::start_at(&place, &net.pod, &text);
     let mut scene = Scene::of(way, net, logs, sidecar);
     eventually(DEADLINE, "the name to be known", || (scene.get("/").status() == 200).then_some(()));
     let args = scene.client_args("watch", &["/watched", GENERATION]);

@@ -4,7 +4,6 @@ mod connections;
 mod filters;
 pub(super) mod grpc;
 mod matching;
-mod names;
 mod services;
 mod timeouts;
 mod weights;
