@@ -1,6 +1,7 @@
 //! Forwarding one TCP connection as bytes: from the accepted socket to the upstream and back, until both are closed.
 
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::config::Mode;
 use crate::connection::{Accepted, Connection, Ingress};
@@ -50,7 +51,10 @@ pub async fn target(accepted: &Accepted) -> Result<UpstreamAddr, CloseReason> {
         Ingress::Listener(front) => {
             // What is no request, and no route is for.
             let Some(backend) = &front.forward else { return Err(CloseReason::ConnectFailed) };
-            backend.pick().await.map_err(|error| {
+            let Ok(picked) = timeout(accepted.settings.timeouts.connect, backend.pick()).await else {
+                return Err(CloseReason::ConnectTimeout);
+            };
+            picked.map_err(|error| {
                 tracing::info!(%id, %error, "no endpoint");
                 CloseReason::ConnectFailed
             })

@@ -26,11 +26,14 @@ pub struct Settings {
 pub struct Latest(RwLock<Arc<Settings>>);
 
 impl Settings {
-    fn new(config: &Config) -> Self {
-        let fronts = config
-            .listeners
-            .iter()
-            .map(|listener| (listener.name.clone(), Arc::new(Front::new(listener, config))));
+    fn new(config: &Config, before: Option<&Self>) -> Self {
+        let fronts = config.listeners.iter().map(|listener| {
+            let front = Front::new(listener, config);
+            // What is known of the names of a backend that stays goes on to count.
+            let old =
+                before.and_then(|before| before.front(&listener.name)).filter(|old| old.is_like(&front));
+            (listener.name.clone(), old.unwrap_or_else(|| Arc::new(front)))
+        });
         Self {
             timeouts: config.timeouts,
             detection: config.protocol_detection.clone(),
@@ -50,12 +53,12 @@ impl Settings {
 impl Latest {
     /// By the configuration of the start.
     pub fn new(config: &Config) -> Self {
-        Self(RwLock::new(Arc::new(Settings::new(config))))
+        Self(RwLock::new(Arc::new(Settings::new(config, None))))
     }
 
     /// Connections that begin from now on follow this configuration.
     pub fn replace(&self, config: &Config) {
-        let settings = Arc::new(Settings::new(config));
+        let settings = Arc::new(Settings::new(config, Some(&self.now())));
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 

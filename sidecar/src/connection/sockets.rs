@@ -66,13 +66,6 @@ impl Sockets {
         }
     }
 
-    /// The hop of a further connection to an upstream.
-    pub fn later_hop(&self) -> Option<Hop> {
-        let ladder = self.shared.ladder.as_ref().ok()?;
-        let state = Arc::default();
-        Some(Hop::new(Arc::clone(ladder), Direction::Inbound, self.shared.cgroups.clone(), state))
-    }
-
     /// The hop of one of them.
     pub fn hop_of(&self, socket: &TcpStream) -> Option<&Hop> {
         let of_client = std::ptr::eq(socket, &raw const self.client);

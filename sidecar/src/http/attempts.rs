@@ -120,7 +120,8 @@ impl<'a> Attempts<'a> {
     async fn send(&mut self, record: &mut Record, per_try: Option<Duration>) -> Result<Sent, Stop> {
         loop {
             let Try { chosen, request, until, paid } = self.begin(record)?;
-            let sending = pool::send(self.client, self.cluster, &chosen, self.version, request);
+            let by = (&*self.client.accepted.shared, &*self.client.accepted.settings);
+            let sending = pool::send(by, self.cluster, &chosen, self.version, request);
             let sent = match per_try.into_iter().chain(self.whole()).min() {
                 Some(limit) => timeout(limit, sending).await.unwrap_or_else(|_| Err(late())),
                 None => sending.await,
@@ -161,7 +162,8 @@ impl<'a> Attempts<'a> {
         if !retry.decide(self.attempt(), outcome) {
             return Next::End(true);
         }
-        if !self.pay(record) {
+        if !self.pay() {
+            record.flag("URX");
             return Next::End(false);
         }
         let asked = sent.as_ref().ok().and_then(|sent| retry_after(sent.response.headers()));
@@ -180,8 +182,8 @@ impl<'a> Attempts<'a> {
     }
 
     /// An attempt lasts: one beside it is paid for, if there may be one.
-    pub(super) fn may_hedge(&mut self, record: &mut Record) -> bool {
-        self.retry().is_some_and(|retry| retry.hedges(self.attempt())) && self.pay(record)
+    pub(super) fn may_hedge(&mut self) -> bool {
+        self.retry().is_some_and(|retry| retry.hedges(self.attempt())) && self.pay()
     }
 
     /// There is another attempt after, or beside, the one at this endpoint.
@@ -213,12 +215,11 @@ impl<'a> Attempts<'a> {
     }
 
     /// True when another attempt fits into what the cluster takes and the budget has, and is paid for.
-    fn pay(&mut self, record: &mut Record) -> bool {
+    fn pay(&mut self) -> bool {
         let circuit = self.cluster.circuit.as_ref().map(|circuit| circuit.retries.acquire());
         let budget = self.policies.and_then(|policies| policies.budget.as_ref());
         let budget = budget.map(|budget| budget.retry(Instant::now().into_std()));
         if matches!(circuit, Some(None)) || matches!(budget, Some(None)) {
-            record.flag("URX");
             return false;
         }
         self.paid = Some(Paid { _circuit: circuit.flatten(), _budget: budget.flatten() });

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::client::Active;
+use super::client::{Active, Client};
 use super::mirror::{Copied, Teed};
 use super::record::Record;
 use super::upstream::Lease;
@@ -17,8 +17,8 @@ use super::watch::{Over, Watched};
 pub(super) enum Flow {
     /// Nothing, or what the proxy itself says.
     Own(Option<Bytes>),
-    /// A client's, on its way up.
-    Up(Incoming, Arc<Watched>),
+    /// A client's, on its way up: as long as it is, its connection is in use.
+    Up { body: Incoming, watched: Arc<Watched>, _active: Active },
     /// Likewise, copied for mirrors.
     Teed(Box<Teed<Flow>>),
     /// Such a copy.
@@ -61,8 +61,12 @@ impl Flow {
     }
 
     /// A client's, on its way up.
-    pub(super) fn up(body: Incoming, watched: &Arc<Watched>) -> Self {
-        if body.is_end_stream() { Self::empty() } else { Self::Up(body, Arc::clone(watched)) }
+    pub(super) fn up(body: Incoming, watched: &Arc<Watched>, client: &Arc<Client>) -> Self {
+        if body.is_end_stream() {
+            Self::empty()
+        } else {
+            Self::Up { body, watched: Arc::clone(watched), _active: client.begin() }
+        }
     }
 
     pub(super) fn down(body: Incoming, lease: Option<Lease>, record: Record, active: Active) -> Self {
@@ -95,7 +99,7 @@ impl Body for Flow {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Up(body, watched) => {
+            Self::Up { body, watched, .. } => {
                 let frame = Pin::new(body).poll_frame(cx);
                 if let Poll::Ready(Some(Ok(frame))) = &frame {
                     watched.sent(frame.data_ref().map_or(0, |data| data.remaining() as u64));
@@ -136,7 +140,7 @@ impl Body for Flow {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Up(body, _) => body.is_end_stream(),
+            Self::Up { body, .. } => body.is_end_stream(),
             Self::Teed(teed) => teed.body().is_end_stream(),
             Self::Copied(_) => false,
             Self::Down(down) => down.body.is_end_stream(),
@@ -146,7 +150,7 @@ impl Body for Flow {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Up(body, _) => body.size_hint(),
+            Self::Up { body, .. } => body.size_hint(),
             Self::Teed(teed) => teed.body().size_hint(),
             Self::Copied(copied) => copied.size_hint(),
             Self::Down(down) => down.body.size_hint(),

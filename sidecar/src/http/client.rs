@@ -152,10 +152,16 @@ impl Client {
             let Some(guard) = &self.guard else { return std::future::pending().await };
             loop {
                 guard.partial.notified().await;
-                let head = guard.head();
-                sleep(settings.limits.request_header_timeout).await;
-                if head.is_some() && guard.head() == head {
-                    return;
+                // Its time begins when the answer before it is out.
+                while let Some(head) = guard.head() {
+                    let before = self.is_active() || !self.is_flushed();
+                    sleep(settings.limits.request_header_timeout).await;
+                    if guard.head() != Some(head) {
+                        break;
+                    }
+                    if !before && !self.is_active() && self.is_flushed() {
+                        return;
+                    }
                 }
             }
         };

@@ -10,7 +10,7 @@ use crate::connection::{Accepted, Ingress};
 use crate::net::addrs::UpstreamAddr;
 use crate::observe::close_reason::CloseReason;
 use crate::route::{TcpRules, weights};
-use crate::upstream::cluster::At;
+use crate::upstream::cluster::{At, Chosen};
 
 /// Where routes send a connection.
 pub struct Sent {
@@ -77,8 +77,11 @@ impl Common {
             let backend = weights::pick(&rules.backends, fastrand::u32(..));
             let cluster = backend.and_then(|backend| plan.cluster(&backend.target));
             let chosen = cluster.and_then(|cluster| cluster.pick(&HeaderMap::new(), accepted.peer, &[]));
-            // Only requests are sent over TLS.
-            let clear = chosen.filter(|chosen| chosen.endpoint.tls.is_none());
+            let is_secret = |chosen: &Chosen| chosen.endpoint.tls.is_some();
+            if let Some(cluster) = cluster.filter(|_| chosen.as_ref().is_some_and(is_secret)) {
+                tracing::info!(id = %accepted.id, backend = %cluster.name, "only requests are sent over TLS");
+            }
+            let clear = chosen.filter(|chosen| !is_secret(chosen));
             match clear.map(|chosen| chosen.endpoint.at.clone()) {
                 Some(At::Tcp(address)) => {
                     Ok(Sent { route: Arc::clone(&rules.route), to: UpstreamAddr(address) })

@@ -94,6 +94,15 @@ impl Guard {
         state.framing.rest();
     }
 
+    /// Says once of each header that it has not come whole.
+    fn tell(&self, state: &mut State) {
+        let head = state.framing.head();
+        if head.is_some() && state.told != head {
+            state.told = head;
+            self.partial.notify_one();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,6 +176,7 @@ impl<S: Socket> AsyncRead for Guarded<S> {
                 let passed = state.pass(now);
                 buffer.put_slice(&now[..passed]);
                 state.held.extend_from_slice(later);
+                guard.tell(&mut state);
                 return state.passed(passed > 0, cx);
             }
         }
@@ -178,11 +188,7 @@ impl<S: Socket> AsyncRead for Guarded<S> {
         }
         let passed = state.pass(read);
         buffer.set_filled(before + passed);
-        let head = state.framing.head();
-        if head.is_some() && state.told != head {
-            state.told = head;
-            guard.partial.notify_one();
-        }
+        guard.tell(&mut state);
         state.passed(passed > 0, cx)
     }
 }

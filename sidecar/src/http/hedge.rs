@@ -44,7 +44,7 @@ pub(super) async fn send(
             let Some((ended, sent)) = first(&mut running, due).await else {
                 due = None;
                 match running.last().map(|last| Arc::clone(&last.chosen)) {
-                    Some(last) if attempts.may_hedge(record) => {
+                    Some(last) if attempts.may_hedge() => {
                         attempts.again(&last);
                         break None;
                     }
@@ -82,7 +82,8 @@ fn begin(attempts: &mut Attempts<'_>, record: &mut Record) -> Result<Running, St
     let (client, cluster) = (Arc::clone(attempts.client), Arc::clone(attempts.cluster));
     let (version, at) = (attempts.version, Arc::clone(&chosen));
     let sending = Box::pin(async move {
-        let sending = pool::send(&client, &cluster, &at, version, request);
+        let by = (&*client.accepted.shared, &*client.accepted.settings);
+        let sending = pool::send(by, &cluster, &at, version, request);
         match until {
             Some(until) => timeout_at(until, sending).await.unwrap_or_else(|_| Err(late())),
             None => sending.await,

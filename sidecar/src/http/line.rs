@@ -72,7 +72,7 @@ impl Line {
     }
 
     /// A place for a new connection, or else one of those that there are. `None`: too many wait already. `begun` is called
-    /// when the line begins: what is unused somewhere is to be offered.
+    /// when it waits: what is unused somewhere is to be offered.
     pub(super) async fn turn(
         self: &Arc<Self>,
         circuit: &Circuit,
@@ -86,17 +86,15 @@ impl Line {
         let _pending = circuit.pending.acquire()?;
         let (turn, given) = oneshot::channel();
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let is_first = {
+        {
             let mut queue = self.lock();
             queue.push_back(Waiter { number, wants, turn });
-            self.count(&queue) == 1
-        };
+            self.count(&queue);
+        }
         let _waiting = Waiting { line: self, number };
         // One that became free just before is nobody's else to give.
         drop(circuit.connections.take().map(place));
-        if is_first {
-            begun();
-        }
+        begun();
         given.await.ok()
     }
 

@@ -27,6 +27,11 @@ impl Collector for PlaneMetrics {
         let Some(common) = self.0.upgrade() else { return Ok(()) };
         let counts = [
             ("sidecar_retries", "Requests that were sent again", &common.retries),
+            (
+                "sidecar_rested_connections",
+                "Connections that rested between requests, each time",
+                &common.rested,
+            ),
             ("sidecar_rate_limited", "Requests that a rate limit refused", &common.limited),
             ("sidecar_mirrors_cut", "Copies for mirrors that did not keep up", &common.mirrors_cut),
         ];

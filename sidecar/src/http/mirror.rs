@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +27,8 @@ use super::routed::Later;
 use super::upstream::Sent;
 use super::{Version, headers, pool};
 use crate::config::Protocol;
+use crate::connection::{Accepted, Shared};
+use crate::settings::Settings;
 use crate::upstream::cluster::Cluster;
 
 /// How long a mirror may take, after the whole request.
@@ -47,8 +50,8 @@ pub(super) struct Sink {
     pieces: mpsc::Sender<Piece>,
     behind: Arc<AtomicUsize>,
     whole: Arc<Notify>,
-    /// Whose request it is; `None` in tests.
-    client: Option<Arc<Client>>,
+    /// What all requests share; `None` in tests.
+    shared: Option<Arc<Shared>>,
 }
 
 /// The body of a copy.
@@ -72,6 +75,7 @@ pub(super) fn mirror(
     parts: &request::Parts,
     body: Flow,
 ) -> Flow {
+    let Accepted { shared, settings, peer, .. } = &*client.accepted;
     let mut copies = Vec::new();
     for mirror in &later.mirrors {
         let drawn = fastrand::u32(0..mirror.fraction.denominator.max(1)) < mirror.fraction.numerator;
@@ -81,11 +85,13 @@ pub(super) fn mirror(
             whole.notify_one();
             Flow::empty()
         } else {
-            let (sink, mirrored) = copy(Arc::clone(&whole), body.size_hint(), Some(Arc::clone(client)));
+            let (sink, mirrored) = copy(Arc::clone(&whole), body.size_hint(), Some(Arc::clone(shared)));
             copies.push(sink);
             Flow::Copied(Box::new(mirrored))
         };
-        let sending = send(Arc::clone(client), Arc::clone(cluster), parts.clone(), flow);
+        // Not the client's connection, which may end before the mirror does.
+        let by = (Arc::clone(shared), Arc::clone(settings), *peer);
+        let sending = send(by, Arc::clone(cluster), parts.clone(), flow);
         tokio::spawn(async move {
             // Nobody waits for it, so it must not last.
             let late = async {
@@ -101,7 +107,14 @@ pub(super) fn mirror(
     if copies.is_empty() { body } else { Flow::Teed(Box::new(Teed { body, copies })) }
 }
 
-async fn send(client: Arc<Client>, cluster: Arc<Cluster>, mut parts: request::Parts, body: Flow) {
+async fn send(
+    (shared, settings, peer): (Arc<Shared>, Arc<Settings>, SocketAddr),
+    cluster: Arc<Cluster>,
+    mut parts: request::Parts,
+    body: Flow,
+) {
+    // What is to be told of its interim answers is not to be told of a mirror's.
+    parts.extensions.clear();
     let authority = headers::authority(&parts);
     let version = match cluster.protocol {
         Protocol::Http2 | Protocol::Grpc => Version::Http2,
@@ -109,11 +122,10 @@ async fn send(client: Arc<Client>, cluster: Arc<Cluster>, mut parts: request::Pa
     };
     parts.headers.remove(EXPECT);
     headers::for_version(version, &mut parts, authority.as_ref());
-    let Some(chosen) = cluster.pick(&parts.headers, client.accepted.peer, &[]) else { return };
+    let Some(chosen) = cluster.pick(&parts.headers, peer, &[]) else { return };
     let request = Request::from_parts(parts, body);
-    let Ok(Sent { response, lease }) = pool::send(&client, &cluster, &chosen, version, request).await else {
-        return;
-    };
+    let sending = pool::send((&shared, &settings), &cluster, &chosen, version, request);
+    let Ok(Sent { response, lease }) = sending.await else { return };
     let read = timeout(TIME, Limited::new(response.into_body(), ANSWER).collect()).await;
     if let (Ok(Ok(_)), Some(lease)) = (read, lease) {
         lease.give_back();
@@ -121,11 +133,11 @@ async fn send(client: Arc<Client>, cluster: Arc<Cluster>, mut parts: request::Pa
 }
 
 /// A copy of a body that is this long. `whole` hears when it was given all that it gets.
-fn copy(whole: Arc<Notify>, length: SizeHint, client: Option<Arc<Client>>) -> (Sink, Copied) {
+fn copy(whole: Arc<Notify>, length: SizeHint, shared: Option<Arc<Shared>>) -> (Sink, Copied) {
     let (sender, pieces) = mpsc::channel(PIECES);
     let behind = Arc::new(AtomicUsize::new(0));
     let copied = Copied { pieces, behind: Arc::clone(&behind), length };
-    (Sink { pieces: sender, behind, whole, client }, copied)
+    (Sink { pieces: sender, behind, whole, shared }, copied)
 }
 
 // === impl ===
@@ -145,8 +157,8 @@ impl Sink {
             return false;
         }
         let taken = behind <= BEHIND && self.pieces.try_send(Piece::Frame(piece)).is_ok();
-        if let Some(client) = self.client.as_ref().filter(|_| !taken) {
-            client.common().mirrors_cut.fetch_add(1, Ordering::Relaxed);
+        if let Some(shared) = self.shared.as_ref().filter(|_| !taken) {
+            shared.http.mirrors_cut.fetch_add(1, Ordering::Relaxed);
         }
         taken
     }

@@ -35,7 +35,8 @@ mod tunnel;
 mod upstream;
 mod watch;
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::task::JoinSet;
@@ -72,14 +73,14 @@ pub struct Common {
     retries: AtomicU64,
     /// Requests that a rate limit refused.
     limited: AtomicU64,
-    /// How often a connection went to rest. Wraps around.
-    rested: AtomicU32,
+    /// How often a connection went to rest.
+    rested: AtomicU64,
     /// Copies for mirrors that did not keep up.
     mirrors_cut: AtomicU64,
     /// What holds for requests that begin now.
     plan: RwLock<Arc<Plan>>,
-    /// Looks after the endpoints and keys of the plan.
-    keepers: Mutex<JoinSet<()>>,
+    /// Look after the endpoints of the plan, each by its cluster's address, and after its keys. Dropped, they end.
+    keepers: Mutex<(HashMap<usize, JoinSet<()>>, JoinSet<()>)>,
 }
 
 impl Common {
@@ -98,7 +99,7 @@ impl Common {
             passthrough: "passthrough".into(),
             retries: AtomicU64::new(0),
             limited: AtomicU64::new(0),
-            rested: AtomicU32::new(0),
+            rested: AtomicU64::new(0),
             mirrors_cut: AtomicU64::new(0),
             plan: RwLock::new(Arc::clone(&plan)),
             keepers: Mutex::default(),
@@ -135,15 +136,23 @@ impl Common {
     }
 
     fn look_after(&self, plan: &Arc<Plan>) {
-        let mut keepers = JoinSet::new();
+        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of a cluster that stays go on: what they know of its health and names is not to be asked again.
+        let mut before = std::mem::take(&mut keepers.0);
         for cluster in plan.clusters() {
-            keepers.spawn(Arc::clone(cluster).keep());
+            let address = Arc::as_ptr(cluster).addr();
+            let keeper = before.remove(&address).unwrap_or_else(|| {
+                let mut keeper = JoinSet::new();
+                keeper.spawn(Arc::clone(cluster).keep());
+                keeper
+            });
+            keepers.0.insert(address, keeper);
         }
         let keys = Arc::clone(plan);
-        keepers.spawn(async move {
+        keepers.1 = JoinSet::new();
+        keepers.1.spawn(async move {
             keys.keys.refresh().await;
             keys.keys.keep_fresh().await;
         });
-        *self.keepers.lock().unwrap_or_else(PoisonError::into_inner) = keepers;
     }
 }

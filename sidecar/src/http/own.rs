@@ -85,6 +85,7 @@ pub(super) async fn rest(client: &Client) -> Option<Arc<UpstreamSocket>> {
             socket
         }
         Own::Resting(socket) => socket,
+        Own::Ready(own) if own.sender.is_closed() => return None,
         other => {
             put(client, other);
             return None;
@@ -140,7 +141,7 @@ async fn connect(client: &Arc<Client>, target: UpstreamAddr) -> Result<OwnConnec
         UpstreamSocket::first(sockets, first)
     } else {
         let stream = opaque::dial(&client.accepted, target).await?;
-        UpstreamSocket::later(stream, sockets.later_hop())
+        UpstreamSocket::later(stream, client.accepted.shared.later_hop())
     };
     let own = speak(client, Arc::new(socket)).await?;
     if let Sender::Http2(sender) = &own.sender {

@@ -62,9 +62,15 @@ impl Plan {
             BackendTarget::Service { name, .. } => of_places.get(&TargetRef::Service(name.clone())).cloned(),
             BackendTarget::Invalid(_) => None,
         };
-        let kept = |target: &BackendTarget, cluster: Cluster| {
-            let old = before.and_then(|before| before.clusters.get(target));
-            old.filter(|old| old.is_declared_like(&cluster)).cloned().unwrap_or_else(|| Arc::new(cluster))
+        let kept = |target: &BackendTarget, cluster: Cluster| match before
+            .and_then(|before| before.clusters.get(target))
+        {
+            Some(old) if old.is_declared_like(&cluster) => Arc::clone(old),
+            Some(old) => {
+                cluster.inherit(old);
+                Arc::new(cluster)
+            }
+            None => Arc::new(cluster),
         };
         let backends = config.backends.values().map(|backend| {
             let spec = config.traffic_of(&[TargetRef::Backend(backend.name.clone())]);

@@ -12,13 +12,14 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio::time::timeout;
 
 use super::body::Flow;
-use super::client::Client;
 use super::line::{Line, Place, Turn, Wants};
 use super::reply::Reply;
 use super::upstream::{self, Lease, Sender, Sent, Unsent};
 use super::{Version, secure};
+use crate::connection::Shared;
 use crate::net::addrs::UpstreamAddr;
 use crate::policy::retry::Outcome;
+use crate::settings::Settings;
 use crate::upstream::cluster::{At, Chosen, Cluster};
 use crate::upstream::connect::connect;
 
@@ -37,6 +38,10 @@ pub(super) struct Pooled {
     left: Option<Arc<AtomicU32>>,
     /// Where its number is limited: who waits for one.
     line: Option<Arc<Line>>,
+    /// Its place among them, also while it is a tunnel.
+    place: Option<Arc<Place>>,
+    /// As many as use it, and one where it is kept.
+    users: Arc<()>,
 }
 
 #[derive(Default)]
@@ -65,7 +70,7 @@ static WANTED: Notify = Notify::const_new();
 
 /// Sends a request to an endpoint, over a connection that is there or a new one.
 pub(super) async fn send(
-    client: &Client,
+    (shared, settings): (&Shared, &Settings),
     cluster: &Cluster,
     chosen: &Chosen,
     version: Version,
@@ -73,6 +78,7 @@ pub(super) async fn send(
 ) -> Result<Sent, Unsent> {
     let in_flight = chosen.endpoint.load.begin(Instant::now());
     let endpoint = chosen.endpoint.id;
+    let limit = cluster.connect_timeout.unwrap_or(settings.timeouts.connect);
     let or_http1 = chosen.endpoint.tls.is_some() && secure::may_be_http1(cluster.protocol, version);
     let version = if or_http1 && chose_http1(endpoint) { Version::Http1 } else { version };
     let wants = Wants { endpoint, version };
@@ -83,10 +89,10 @@ pub(super) async fn send(
         let (mut connection, is_new) = match turn.take() {
             Some(Turn::Connection(connection)) => (connection, false),
             Some(Turn::Place(place)) => {
-                (dialled(client, cluster, chosen, (version, or_http1), Some(place)).await?, true)
+                (dialled(shared, limit, cluster, chosen, (version, or_http1), Some(place)).await?, true)
             }
             None => match &cluster.circuit {
-                None => (dialled(client, cluster, chosen, (version, or_http1), None).await?, true),
+                None => (dialled(shared, limit, cluster, chosen, (version, or_http1), None).await?, true),
                 Some(circuit) => {
                     let given = cluster.line.turn(circuit, wants, || WANTED.notify_waiters()).await;
                     turn = Some(given.ok_or_else(overflow)?);
@@ -121,16 +127,17 @@ pub(super) async fn send(
 
 /// A new connection, for a first request. `version`: what is wanted, and whether the endpoint may choose HTTP/1.1 instead.
 async fn dialled(
-    client: &Client,
+    shared: &Shared,
+    limit: Duration,
     cluster: &Cluster,
     chosen: &Chosen,
     version: (Version, bool),
     place: Option<Place>,
 ) -> Result<Pooled, Unsent> {
-    let limit = cluster.connect_timeout.unwrap_or(client.accepted.settings.timeouts.connect);
+    let place = place.map(Arc::new);
     let line = place.is_some().then(|| Arc::clone(&cluster.line));
     let endpoint = chosen.endpoint.id;
-    let sender = connected(client, chosen, version, limit, place).await?;
+    let sender = connected(shared, chosen, version, limit, place.clone()).await?;
     let agreed = match &sender {
         Sender::Http1(_) => Version::Http1,
         Sender::Http2(_) => Version::Http2,
@@ -144,6 +151,8 @@ async fn dialled(
         keep: cluster.idle_timeout,
         left: cluster.max_requests.map(|most| Arc::new(AtomicU32::new(most.saturating_sub(1)))),
         line,
+        place,
+        users: Arc::default(),
     };
     // Others can use it from now on.
     if let Some(shared) = connection.share_unused() {
@@ -171,6 +180,8 @@ impl Pooled {
             keep: self.keep,
             left: self.left.clone(),
             line: self.line.clone(),
+            place: self.place.clone(),
+            users: Arc::clone(&self.users),
         })
     }
 
@@ -191,7 +202,8 @@ impl Pooled {
     /// One that takes so many more requests.
     pub(super) fn of(sender: Sender, wants: Wants, left: Option<u32>) -> Self {
         let left = left.map(|left| Arc::new(AtomicU32::new(left)));
-        Self { sender, wants, keep: Duration::from_secs(1), left, line: None }
+        let (line, place, users) = (None, None, Arc::default());
+        Self { sender, wants, keep: Duration::from_secs(1), left, line, place, users }
     }
 }
 
@@ -296,10 +308,12 @@ fn look_after() {
                 pool.endpoints.retain(|_, kept| {
                     kept.http1.retain(|(connection, until)| *until > now && !connection.sender.is_closed());
                     kept.http2.take_if(|(connection, until)| {
-                        *until <= now || connection.sender.is_closed() || connection.is_used_up()
+                        let unused = Arc::strong_count(&connection.users) == 1;
+                        unused && *until <= now || connection.sender.is_closed() || connection.is_used_up()
                     });
                     kept.offer();
-                    !kept.http1.is_empty() || kept.http2.is_some()
+                    let opening = Arc::strong_count(&kept.opening) > 1;
+                    opening || !kept.http1.is_empty() || kept.http2.is_some()
                 });
                 pool.looked_after = !pool.endpoints.is_empty();
                 pool.endpoints.is_empty()
@@ -326,11 +340,11 @@ impl Kept {
 }
 
 async fn connected(
-    client: &Client,
+    shared: &Shared,
     chosen: &Chosen,
     version: (Version, bool),
     limit: Duration,
-    place: Option<Place>,
+    place: Option<Arc<Place>>,
 ) -> Result<Sender, Unsent> {
     let deadline = Instant::now() + limit;
     let failed = |reply| Unsent { outcome: Outcome::ConnectFailure, reply, is_theirs: true };
@@ -339,7 +353,7 @@ async fn connected(
             let stream = connect(UpstreamAddr(*address), None, limit)
                 .await
                 .map_err(|error| failed(upstream::failed(crate::opaque::connect_failure(&error))))?;
-            let io = upstream::io(stream, client.accepted.sockets.later_hop());
+            let io = upstream::io(stream, shared.later_hop());
             secure::handshake(io, chosen, version, deadline, place).await
         }
         At::Unix(path) => {

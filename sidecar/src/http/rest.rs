@@ -16,7 +16,7 @@ use crate::net::io::Socket;
 use crate::observe::close_reason::CloseReason;
 
 /// So many connections must have gone to rest before it is worth anything, and none for so long.
-const ENOUGH: u32 = 64;
+const ENOUGH: u64 = 64;
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// Rests until the client says something (`None`: it is to be heard), or the connection is over.
@@ -54,7 +54,7 @@ pub(super) async fn tidy(common: &Common) {
     loop {
         sleep(SETTLED).await;
         let rested = common.rested.load(Ordering::Relaxed);
-        if rested == before && rested.wrapping_sub(given) >= ENOUGH {
+        if rested == before && rested - given >= ENOUGH {
             given = rested;
             // If the process ends meanwhile, nothing is lost.
             let _ = tokio::task::spawn_blocking(memory::give_back_code).await;

@@ -1,5 +1,6 @@
 //! The first words on a connection to an endpoint, by TLS where that is asked for, and what follows from it for requests.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::http::uri::Scheme;
@@ -29,7 +30,7 @@ pub(super) async fn handshake<T>(
     chosen: &Chosen,
     (version, or_http1): (Version, bool),
     deadline: Instant,
-    place: Option<Place>,
+    place: Option<Arc<Place>>,
 ) -> Result<Sender, Unsent>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,

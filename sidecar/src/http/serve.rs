@@ -141,7 +141,7 @@ async fn drive<F>(client: &Client, mut serving: Pin<&mut F>, shut_down: impl Fn(
 where
     F: Future<Output = Result<(), hyper::Error>>,
 {
-    let (mut draining, mut last) = (false, None);
+    let (mut draining, mut idle, mut last) = (false, false, None);
     loop {
         let mut beside = pin!(Seldom::new(client.told(draining)));
         let told = tokio::select! {
@@ -149,22 +149,25 @@ where
             ended = until_over(serving.as_mut(), &mut last) => return Stopped::Ended(match ended {
                 Ok(ended) => closed(ended),
                 Err(Over::Idle) => CloseReason::IdleTimeout,
-                Err(Over::Request | Over::Attempt) => CloseReason::Finished,
+                // What is cut is not to look whole, which an answer may that ends with its connection.
+                Err(Over::Request | Over::Attempt) => CloseReason::UpstreamReset,
             }),
             told = beside.as_mut() => told,
         };
         match told {
             Told::Forced => return Stopped::Ended(CloseReason::Drained),
             Told::Reset => return Stopped::Ended(CloseReason::ClientReset),
-            Told::Late if !client.is_active() => {
+            Told::Late => {
                 if let Some(guard) = &client.guard {
                     guard.refuse(Refusal { status: 408, reason: "request-header-timeout" });
                 }
                 return Stopped::Ended(CloseReason::Finished);
             }
-            Told::Late => {}
             Told::Quiet => return Stopped::Quiet,
+            // It was to end when all is said, and its client does not take that.
+            Told::Idle if idle => return Stopped::Ended(CloseReason::IdleTimeout),
             Told::Drain | Told::Idle => {
+                idle = matches!(told, Told::Idle);
                 draining = true;
                 shut_down(serving.as_mut());
             }
@@ -177,9 +180,11 @@ fn closed(ended: Result<(), hyper::Error>) -> CloseReason {
         Ok(()) => CloseReason::Finished,
         Err(error) => {
             tracing::debug!(%error, "client");
-            // Of what a client does wrong it was told; the rest is its going away.
+            // Of what a client does wrong it was told; the rest is its going away, or an answer that broke off.
             if error.is_parse() || error.is_incomplete_message() {
                 CloseReason::Finished
+            } else if error.is_user() {
+                CloseReason::UpstreamReset
             } else {
                 CloseReason::ClientReset
             }

@@ -1,7 +1,7 @@
 //! After an upgrade: bytes between the client and the upstream.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy, split};
 use tokio::time::sleep;
 
 use super::client::{Active, Client};
@@ -56,12 +56,11 @@ async fn carry(client: Arc<Client>, both: Both, mut record: Record, active: Acti
             Err(error) => return Err(meter.client_failed(error)),
         };
         let theirs = TokioIo::new(theirs.await.map_err(io::Error::other)?);
-        let mut ours = Metered { io: ours, meter: Arc::clone(&meter) };
-        copy_bidirectional(&mut ours, &mut { theirs }).await
+        both_ways(Metered { io: ours, meter: Arc::clone(&meter) }, theirs, &meter).await
     };
     let reason = tokio::select! {
         copied = copied => match copied {
-            Ok(_) => CloseReason::Finished,
+            Ok(()) => CloseReason::Finished,
             Err(error) => {
                 tracing::debug!(%error, "tunnel");
                 meter.failure()
@@ -81,6 +80,32 @@ async fn carry(client: Arc<Client>, both: Both, mut record: Record, active: Acti
     record.finish();
     drop((active, lease));
     reason
+}
+
+/// Copies until both sides have ended. What the upstream said before it failed still goes to the client.
+async fn both_ways(
+    ours: impl AsyncRead + AsyncWrite + Unpin,
+    theirs: impl AsyncRead + AsyncWrite + Unpin,
+    meter: &Meter,
+) -> io::Result<()> {
+    let (our_read, our_write) = split(ours);
+    let (their_read, their_write) = split(theirs);
+    let (mut up, mut down) = (pin!(one_way(our_read, their_write)), pin!(one_way(their_read, our_write)));
+    tokio::select! {
+        sent = up.as_mut() => match sent {
+            Err(error) if meter.failure() == CloseReason::ClientReset => Err(error),
+            sent => down.await.and(sent),
+        },
+        came = down.as_mut() => {
+            came?;
+            up.await
+        }
+    }
+}
+
+async fn one_way(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    copy(&mut from, &mut to).await?;
+    to.shutdown().await
 }
 
 // === impl Meter ===

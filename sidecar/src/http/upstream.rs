@@ -190,7 +190,7 @@ pub(super) fn copy(request: &Request<Flow>) -> Option<Request<Flow>> {
 pub(super) async fn handshake<T>(
     io: T,
     version: Version,
-    place: Option<Place>,
+    place: Option<Arc<Place>>,
 ) -> Result<(Sender, JoinHandle<()>), CloseReason>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,

@@ -69,12 +69,32 @@ impl Live {
 
     /// Takes these files over if they are valid; if not, all stays as it is.
     pub async fn offer(&self, files: Files) {
+        if let Some(config) = self.read(files).await {
+            self.accept(config);
+        }
+    }
+
+    /// The same of files that have not changed, for what they name may have: certificates, keys.
+    pub async fn offer_again(&self, files: Option<Files>) {
+        let Some(files) = files else { return };
+        match self.read(files).await {
+            Some(config) if config == *self.config() => {
+                tracing::info!("the configuration and the files that it names are as they were");
+            }
+            Some(config) => self.accept(config),
+            None => {}
+        }
+    }
+
+    /// `None`: they are not valid, which is said and counted.
+    async fn read(&self, files: Files) -> Option<Config> {
         // Large files take a while, and this thread answers probes.
         match tokio::task::spawn_blocking(move || files.config()).await {
-            Ok(Ok(config)) => self.accept(config),
+            Ok(Ok(config)) => return Some(config),
             Ok(Err(errors)) => self.reject(&errors),
             Err(error) => tracing::error!(%error, "the configuration was not read to the end"),
         }
+        None
     }
 
     fn accept(&self, mut config: Config) {

@@ -38,9 +38,10 @@ impl Source {
                 () = watch.tick() => false,
                 () = hangups.next() => true,
             };
+            // Who asks may have changed what the files name: keys, certificates.
             match watch.changed().await {
                 Some(files) => live.offer(files).await,
-                None if asked => tracing::info!("SIGHUP: the configuration is as it was"),
+                None if asked => live.offer_again(watch.read().await).await,
                 None => {}
             }
         }

@@ -51,7 +51,8 @@ impl Watch {
         None
     }
 
-    async fn read(&self) -> Option<Files> {
+    /// What is there. `None`: the process ends.
+    pub async fn read(&self) -> Option<Files> {
         let path = self.path.clone();
         // The file system may be slow, and this thread answers probes. It fails when the process ends.
         tokio::task::spawn_blocking(move || Files::read(&path)).await.ok()

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
@@ -13,7 +14,10 @@ use super::{Digest, sha256};
 
 /// Whom to believe. A handle: clones share it.
 #[derive(Clone)]
-pub struct Roots(Arc<Believed>);
+pub struct Roots {
+    store: Arc<RootCertStore>,
+    digest: Digest,
+}
 
 /// A certificate and those that lead from it to an issuer whom others believe.
 #[derive(Clone)]
@@ -28,9 +32,11 @@ pub struct Key {
     digest: Digest,
 }
 
-struct Believed {
-    store: Arc<RootCertStore>,
+/// The system's, while somebody needs them, and the state of the file that they were in.
+struct OfSystem {
+    store: Weak<RootCertStore>,
     digest: Digest,
+    read: Option<(SystemTime, u64)>,
 }
 
 /// Why a file is of no use.
@@ -86,14 +92,17 @@ impl Roots {
         Ok(Self::new(store, &pem))
     }
 
-    /// Those that the system believes. They are in memory once, and only while somebody needs them.
+    /// Those that the system believes. They are in memory once, and only while somebody needs them; read again when their file
+    /// has changed.
     pub fn of_system() -> Result<Self, FileError> {
-        static LAST: Mutex<Weak<Believed>> = Mutex::new(Weak::new());
+        static LAST: Mutex<OfSystem> =
+            Mutex::new(OfSystem { store: Weak::new(), digest: [0; 32], read: None });
         let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(believed) = last.upgrade() {
-            return Ok(Self(believed));
-        }
         let path = SYSTEM.iter().map(Path::new).find(|path| path.exists()).ok_or(FileError::NoSystem)?;
+        let now = fs::metadata(path).ok().and_then(|file| Some((file.modified().ok()?, file.len())));
+        if let Some(store) = last.store.upgrade().filter(|_| last.read == now) {
+            return Ok(Self { store, digest: last.digest });
+        }
         let pem = read(path)?;
         let mut store = RootCertStore::empty();
         // Collections of that size have some that are too old to be read.
@@ -102,21 +111,21 @@ impl Roots {
             return Err(FileError::NoSystem);
         }
         let roots = Self::new(store, &pem);
-        *last = Arc::downgrade(&roots.0);
+        *last = OfSystem { store: Arc::downgrade(&roots.store), digest: roots.digest, read: now };
         Ok(roots)
     }
 
     fn new(mut store: RootCertStore, pem: &[u8]) -> Self {
         store.roots.shrink_to_fit();
-        Self(Arc::new(Believed { store: Arc::new(store), digest: sha256(pem) }))
+        Self { store: Arc::new(store), digest: sha256(pem) }
     }
 
     pub(super) fn store(&self) -> Arc<RootCertStore> {
-        Arc::clone(&self.0.store)
+        Arc::clone(&self.store)
     }
 
     pub(super) fn digest(&self) -> Digest {
-        self.0.digest
+        self.digest
     }
 }
 

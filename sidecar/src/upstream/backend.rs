@@ -1,8 +1,9 @@
 //! The endpoints of an explicit listener's backend.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::names::{Known, LookUpError};
@@ -13,8 +14,23 @@ use crate::net::addrs::UpstreamAddr;
 pub struct Backend {
     declared: config::Backend,
     turn: AtomicU64,
-    /// What is known of each endpoint's name, and until when. Held while it is looked up: others wait for that.
-    names: Vec<Mutex<(Known, Option<Instant>)>>,
+    /// What is known of each endpoint's name.
+    names: Vec<Arc<DnsName>>,
+}
+
+/// A name that is looked up when somebody needs it.
+#[derive(Default)]
+struct DnsName {
+    /// Who holds it looks the name up.
+    known: Arc<tokio::sync::Mutex<Known>>,
+    latest: Mutex<Latest>,
+}
+
+/// The first address of a name, if it was ever found, and until when nobody need look again.
+#[derive(Clone, Copy, Default)]
+struct Latest {
+    address: Option<IpAddr>,
+    until: Option<Instant>,
 }
 
 /// No endpoint can be used.
@@ -38,7 +54,7 @@ pub enum PickError {
         /// The name.
         name: String,
     },
-    /// Unix sockets come with the HTTP data plane.
+    /// Bytes are copied between TCP sockets.
     #[error("backend {0}: a Unix socket cannot be the upstream of a TCP listener")]
     UnixSocket(String),
     /// Only requests are sent over TLS.
@@ -52,7 +68,7 @@ pub enum PickError {
 impl Backend {
     /// A backend whose first endpoint is next.
     pub fn new(backend: config::Backend) -> Self {
-        let names = backend.endpoints.iter().map(|_| Mutex::default()).collect();
+        let names = backend.endpoints.iter().map(|_| Arc::default()).collect();
         Self { declared: backend, turn: AtomicU64::new(0), names }
     }
 
@@ -90,25 +106,64 @@ impl Backend {
         }
     }
 
-    /// The first address of a name, by the last answer if that still holds or there is none.
+    /// The first address of a name, by the last answer. While that is renewed it counts; only who has none waits.
     async fn look_up(
         &self,
         dns: &config::DnsPort,
-        of_name: &Mutex<(Known, Option<Instant>)>,
+        of_name: &Arc<DnsName>,
     ) -> Result<UpstreamAddr, PickError> {
         let (backend, name) = (self.declared.name.clone(), dns.name.clone());
-        let mut of_name = of_name.lock().await;
-        let (known, until) = &mut *of_name;
-        let mut cause = None;
-        if until.is_none_or(|until| until <= Instant::now()) {
-            let (holds, looked_up) = known.renew(&dns.name).await;
-            *until = Some(Instant::now() + holds);
-            cause = looked_up.err();
+        let at = |address: IpAddr| UpstreamAddr((address, dns.port).into());
+        let latest = *of_name.latest();
+        if let Some(address) = latest.address {
+            if !latest.holds()
+                && let Ok(mut known) = Arc::clone(&of_name.known).try_lock_owned()
+            {
+                let of_name = Arc::clone(of_name);
+                tokio::spawn(async move {
+                    if let Err(error) = of_name.renew(&mut known, &name).await {
+                        tracing::warn!(%backend, %name, %error, "look up");
+                    }
+                });
+            }
+            return Ok(at(address));
         }
-        match (known.addresses.first(), cause) {
-            (Some(address), _) => Ok(UpstreamAddr((*address, dns.port).into())),
-            (None, Some(cause)) => Err(PickError::Lookup { backend, name, cause }),
-            (None, None) => Err(PickError::NotFound { backend, name }),
+        let mut known = of_name.known.lock().await;
+        // Who waited for another's look-up has its answer.
+        let latest = *of_name.latest();
+        match latest.address {
+            Some(address) => return Ok(at(address)),
+            None if latest.holds() => return Err(PickError::NotFound { backend, name }),
+            None => {}
         }
+        match of_name.renew(&mut known, &name).await {
+            Ok(Some(address)) => Ok(at(address)),
+            Ok(None) => Err(PickError::NotFound { backend, name }),
+            Err(cause) => Err(PickError::Lookup { backend, name, cause }),
+        }
+    }
+
+    /// The same is said of both.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.declared == other.declared
+    }
+}
+
+impl DnsName {
+    async fn renew(&self, known: &mut Known, name: &str) -> Result<Option<IpAddr>, LookUpError> {
+        let (holds, looked_up) = known.renew(name).await;
+        let address = known.addresses.first().copied();
+        *self.latest() = Latest { address, until: Some(Instant::now() + holds) };
+        looked_up.map(|()| address)
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Latest {
+    fn holds(&self) -> bool {
+        self.until.is_some_and(|until| until > Instant::now())
     }
 }

@@ -133,7 +133,20 @@ impl Cluster {
         self.name == other.name
             && self.protocol == other.protocol
             && self.declared == other.declared
+            && self.tls == other.tls
             && self.spec == other.spec
+    }
+
+    /// Takes over what another knows of the names that both have, until they are looked up again.
+    pub fn inherit(&self, other: &Self) {
+        let of_other = other.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (index, endpoint) in self.declared.iter().enumerate() {
+            let is_same = |one: &config::Endpoint| one.target == endpoint.target;
+            let known = other.declared.iter().position(is_same).and_then(|place| of_other.get(place));
+            if let Some(addresses) = known.filter(|addresses| !addresses.is_empty()) {
+                self.set_addresses(index, addresses);
+            }
+        }
     }
 
     /// The endpoint for a request with these headers; not one of `tried`, as long as there are others.
@@ -241,12 +254,18 @@ impl Cluster {
                 found.extend(known(declared).map(|at| (at, declared)));
             }
         }
-        found.sort_by_key(|(at, _)| at.to_string());
-        found.dedup_by(|(a, _), (b, _)| a == b);
+        // Two names of one address are two servers where each must show its own.
+        let peer = |declared: &config::Endpoint| self.tls.as_ref().and_then(|tls| tls.peer(&declared.target));
+        found.sort_by_cached_key(|(at, declared)| {
+            (at.to_string(), peer(declared).map(|one| one.name.to_str().into_owned()))
+        });
+        found.dedup_by(|(a, one), (b, other)| a == b && peer(one) == peer(other));
         // Still under the lock: of two names, neither undoes what the other found.
         let before = self.endpoints();
-        let same = found.len() == before.list.len()
-            && before.list.iter().all(|endpoint| found.iter().any(|(at, _)| *at == endpoint.at));
+        let is_found = |endpoint: &Arc<Endpoint>| {
+            found.iter().any(|(at, declared)| *at == endpoint.at && peer(declared) == endpoint.tls)
+        };
+        let same = found.len() == before.list.len() && before.list.iter().all(is_found);
         if !same {
             let endpoints =
                 Endpoints::new(&found, Some(&before), self.tls.as_ref(), &self.balancing, &self.spec);
@@ -274,12 +293,13 @@ impl Endpoints {
     ) -> Self {
         let now = Instant::now();
         let endpoint = |(at, declared): &(At, &config::Endpoint)| {
-            let known = before.and_then(|before| before.list.iter().find(|one| one.at == *at));
             let peer = match tls {
                 // Who cannot be told from others is not spoken to; validation has refused that.
                 Some(tls) => Some(tls.peer(&declared.target)?),
                 None => None,
             };
+            let is_same = |one: &&Arc<Endpoint>| one.at == *at && one.tls == peer;
+            let known = before.and_then(|before| before.list.iter().find(is_same));
             Some(known.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(at.clone(), declared, peer, now))))
         };
         let list: Vec<_> = found.iter().filter_map(endpoint).collect();

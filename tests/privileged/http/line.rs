@@ -40,7 +40,7 @@ in_modes!(waits_for_the_connection: Ebpf);
 /// Of three requests one is sent, one waits, and one is refused; who waits does so no longer than it may.
 fn refuses_what_cannot_wait(mode: Mode) {
     let pool = json!({"maxConnections": 1, "maxPendingRequests": 1});
-    let http = with_pool(mode, json!({"connectionPool": pool, "timeouts": {"request": "2s"}}));
+    let http = with_pool(mode, json!({"connectionPool": pool, "timeouts": {"request": "6s"}}));
     thread::scope(|scope| {
         let held = scope.spawn(|| http.one(&get("/silent")));
         eventually(DEADLINE, "a request at the server", || (http.heads().len() == 1).then_some(()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use sidecar_tests::{Finished, Mode, Nginx, require};
+use sidecar_tests::{DEADLINE, Finished, Mode, Nginx, eventually, require};
 
 use super::{Http, Way, by_every_way};
 
@@ -34,8 +34,10 @@ fn loaded(way: Way, mode: Mode, (listen, kept): (&str, u64), options: &[&str], r
     );
     assert!(said.contains(&wanted), "{said}{:#?}", logged(&http));
     http.counted("GET", 200, "", requests);
-    let log = std::fs::read_to_string(http.logs.path().join("nginx.log")).unwrap();
-    assert_eq!(log.lines().count() as u64, requests, "what the server saw");
+    // It writes what it answered after that.
+    let seen = || std::fs::read_to_string(http.logs.path().join("nginx.log")).unwrap().lines().count() as u64;
+    eventually(DEADLINE, "all in the server's log", || (seen() >= requests).then_some(()));
+    assert_eq!(seen(), requests, "what the server saw");
 }
 
 /// How many requests the log has of each status, flags and reason.

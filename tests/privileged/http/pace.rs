@@ -18,6 +18,11 @@ fn paused(http: &Http, paths: &[&str]) -> Vec<Value> {
     answers
 }
 
+/// How often a connection was put to rest.
+fn rested(http: &Http) -> u64 {
+    http.sidecar.metric("sidecar_rested_connections_total")
+}
+
 fn connection_of(answer: &Value) -> &str {
     answer["headers"]["x-connection"].as_str().unwrap()
 }
@@ -28,6 +33,7 @@ fn rests_and_goes_on(mode: Mode) {
     let answers = paused(&http, &["/echo", "/chunked", "/echo"]);
     assert!(answers.iter().all(|answer| answer["status"] == 200), "{answers:#?}");
     assert!(answers.iter().all(|answer| connection_of(answer) == "1"), "{answers:#?}");
+    assert!(rested(&http) >= 2);
 }
 in_modes!(rests_and_goes_on: Ebpf, Iptables);
 
@@ -35,6 +41,7 @@ fn rests_inbound(mode: Mode) {
     let http = Http::by(Way::Inbound, mode);
     let answers = paused(&http, &["/echo", "/echo"]);
     assert_eq!([connection_of(&answers[0]), connection_of(&answers[1])], ["1", "1"], "{answers:#?}");
+    assert!(rested(&http) >= 1);
 }
 in_modes!(rests_inbound: Ebpf, Iptables);
 
@@ -45,6 +52,7 @@ fn closed_while_resting(mode: Mode) {
     assert!(answers.iter().all(|answer| answer["status"] == 200), "{answers:#?}");
     assert_eq!([connection_of(&answers[0]), connection_of(&answers[1])], ["1", "2"], "{answers:#?}");
     assert_eq!(http.logged("/echo")["attempts"], 1);
+    assert!(rested(&http) >= 1);
 }
 in_modes!(closed_while_resting: Ebpf, Iptables);
 

@@ -185,8 +185,8 @@ in_modes!(drained: Ebpf);
 
 /// A tunnel ends that is silent for `timeouts.idle`, and not before: bytes either way keep it.
 fn idle(way: Way, mode: Mode) {
-    let http = Http::before(PORT, way, mode, |config| config.with("timeouts.idle", "1s"));
-    let pause = json!(["look", 0.6]);
+    let http = Http::before(PORT, way, mode, |config| config.with("timeouts.idle", "3s"));
+    let pause = json!(["look", 1.2]);
     let script = json!([SWITCHED, "a", pause, "b", pause, "c", pause, "d", ["hold"]]);
     let mut server = Scripted::start(&http, &json!({"/idle": script}));
     let seen = one(&http, json!([upgrade("/idle"), null, 4]), "rest");

@@ -20,7 +20,7 @@ fn circuit(max_connections: u32, max_pending_requests: u32) -> Circuit {
 /// A connection, and the other end of it.
 async fn connection(wants: Wants, left: Option<u32>, place: Option<Place>) -> (Pooled, DuplexStream) {
     let (ours, theirs) = duplex(1024);
-    let (sender, _) = handshake(ours, wants.version, place).await.unwrap();
+    let (sender, _) = handshake(ours, wants.version, place.map(Arc::new)).await.unwrap();
     (Pooled::of(sender, wants, left), theirs)
 }
 

@@ -42,6 +42,6 @@ fn requests(way: Way, mode: Mode) {
 by_every_way!(requests: Ebpf, Iptables);
 
 fn connections(mode: Mode) {
-    overflows(Way::Outbound, mode, json!({"maxConnections": 1}));
+    overflows(Way::Outbound, mode, json!({"maxConnections": 1, "maxPendingRequests": 0}));
 }
 in_modes!(connections: Ebpf);

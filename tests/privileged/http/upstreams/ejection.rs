@@ -19,7 +19,7 @@ fn leaves_out(way: Way, mode: Mode) {
     let policy = json!({
         "loadBalancer": {"type": "RoundRobin"},
         "outlierDetection": {
-            "consecutive5xxErrors": 3, "interval": "200ms", "baseEjectionTime": "3s", "maxEjectionPercent": 50,
+            "consecutive5xxErrors": 3, "interval": "200ms", "baseEjectionTime": "8s", "maxEjectionPercent": 50,
         },
     });
     let scene = started(way, mode, &[first, second], policy);

@@ -58,7 +58,7 @@ fn reused_until_idle(way: Way, mode: Mode) {
         backend("short", &[short]),
         backend("long", &[long]),
         route("HTTPRoute", "all", way.parent(), rules),
-        idle("short", "1s"),
+        idle("short", "4s"),
         idle("long", "1h"),
     ];
     let scene = Scene::start(way, mode, documents);
