@@ -79,8 +79,17 @@ pub struct Common {
     mirrors_cut: AtomicU64,
     /// What holds for requests that begin now.
     plan: RwLock<Arc<Plan>>,
-    /// Look after the endpoints of the plan, each by its cluster's address, and after its keys. Dropped, they end.
-    keepers: Mutex<(HashMap<usize, JoinSet<()>>, JoinSet<()>)>,
+    /// Look after the plan.
+    keepers: Mutex<Keepers>,
+}
+
+/// Tasks that look after a plan, and end when this is dropped.
+#[derive(Default)]
+struct Keepers {
+    /// After the endpoints of each cluster, by its address.
+    clusters: HashMap<usize, JoinSet<()>>,
+    /// After the keys of tokens.
+    keys: JoinSet<()>,
 }
 
 impl Common {
@@ -138,7 +147,7 @@ impl Common {
     fn look_after(&self, plan: &Arc<Plan>) {
         let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of a cluster that stays go on: what they know of its health and names is not to be asked again.
-        let mut before = std::mem::take(&mut keepers.0);
+        let mut before = std::mem::take(&mut keepers.clusters);
         for cluster in plan.clusters() {
             let address = Arc::as_ptr(cluster).addr();
             let keeper = before.remove(&address).unwrap_or_else(|| {
@@ -146,11 +155,11 @@ impl Common {
                 keeper.spawn(Arc::clone(cluster).keep());
                 keeper
             });
-            keepers.0.insert(address, keeper);
+            keepers.clusters.insert(address, keeper);
         }
         let keys = Arc::clone(plan);
-        keepers.1 = JoinSet::new();
-        keepers.1.spawn(async move {
+        keepers.keys = JoinSet::new();
+        keepers.keys.spawn(async move {
             keys.keys.refresh().await;
             keys.keys.keep_fresh().await;
         });
