@@ -44,13 +44,8 @@ fn note_unused(check: &Check<'_>, raw: &raw::ProxyConfig, config: &mut Config) {
     let mode = raw.interception.as_ref().and_then(|interception| interception.mode.as_ref());
     let without = mode.is_some_and(|mode| matches!(mode.value.as_str(), "iptables" | "none"));
     let bypass = bypass.filter(|text| without && !matches!(text.value.as_str(), "off" | "auto"));
-    let detection = raw.protocol_detection.as_ref().and_then(|detection| detection.timeout.as_ref());
     let tracing = raw.tracing.as_ref().map(|tracing| &tracing.otlp.endpoint);
-    let asked = [
-        ("spec.interception.bypass", bypass),
-        ("spec.protocolDetection", detection),
-        ("spec.tracing", tracing),
-    ];
+    let asked = [("spec.interception.bypass", bypass), ("spec.tracing", tracing)];
     for (field, text) in asked {
         if let Some(text) = text {
             let location = check.document.at(text.referenced.line());

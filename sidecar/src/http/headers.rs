@@ -41,18 +41,16 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .flat_map(|list| list.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         // What a request is routed and framed by is no client's to take out.
         .filter(|name| *name != HOST && *name != UPGRADE && *name != TE)
         .collect();
     let wants_trailers = headers
         .get_all(TE)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .any(|word| word.trim().eq_ignore_ascii_case("trailers"));
+        .flat_map(|list| list.as_bytes().split(|byte| *byte == b','))
+        .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"));
     for name in named {
         headers.remove(name);
     }
@@ -260,6 +258,14 @@ mod tests {
         ]);
         remove_hop_by_hop(&mut headers, false);
         assert_eq!(headers, map(&[("host", "a"), ("te", "trailers"), ("x-kept", "1")]));
+    }
+
+    #[test]
+    fn what_is_no_name_hides_no_name() {
+        let mut headers = map(&[("host", "a"), ("x-secret", "1")]);
+        headers.insert(CONNECTION, HeaderValue::from_bytes(b"\xff, x-secret").unwrap());
+        remove_hop_by_hop(&mut headers, false);
+        assert_eq!(headers, map(&[("host", "a")]));
     }
 
     #[test]
