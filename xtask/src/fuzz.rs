@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// How long each target runs.
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u64,
+    /// Where chance begins, so that a run can be repeated; another each time without.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u32,
     /// What to fuzz; all without.
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
@@ -52,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let binaries = build(targets)?;
     let mut failed = Vec::new();
     for name in targets {
-        if let Err(error) = fuzz(name, &binaries.join(format!("fuzz-{name}")), options.seconds) {
+        if let Err(error) = fuzz(name, &binaries.join(format!("fuzz-{name}")), options) {
             say(format_args!("{name}: FAILED: {error:#}"));
             failed.push(name.as_str());
         }
@@ -97,7 +100,8 @@ fn rustc() -> PathBuf {
 }
 
 /// Runs one target from its seeds and from what was found before.
-fn fuzz(name: &str, binary: &Path, seconds: u64) -> Result<()> {
+fn fuzz(name: &str, binary: &Path, options: &Options) -> Result<()> {
+    let Options { seconds, seed, .. } = options;
     let seeds = workspace().join("fuzz/seeds").join(name);
     let dictionary = workspace().join(format!("fuzz/dictionaries/{name}.dict"));
     let (corpus, found) = (target().join("fuzz/corpus").join(name), target().join("fuzz/found").join(name));
@@ -107,7 +111,8 @@ fn fuzz(name: &str, binary: &Path, seconds: u64) -> Result<()> {
     let before = listed(&found)?;
     say(format_args!("{name}: fuzzing for {seconds} s"));
     let mut command = Command::new(binary);
-    command.arg(format!("-max_total_time={seconds}"));
+    // libFuzzer takes 0 for one of its own.
+    command.args([format!("-max_total_time={seconds}"), format!("-seed={seed}")]);
     command.arg(format!("-rss_limit_mb={MEMORY_MIB}")).arg(format!("-timeout={TIME}"));
     command.arg(format!("-max_len={INPUT_BYTES}"));
     command.arg(format!("-artifact_prefix={}/", found.display()));

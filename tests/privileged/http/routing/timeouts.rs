@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sidecar_tests::{Mode, in_modes};
 
 use super::super::Way;
-use super::super::documents::{backend, route, to};
+use super::super::documents::{backend, route, to, traffic};
 use super::super::scene::{BACKENDS, Scene, request};
 
 fn rule(prefix: &str, said: &[(&str, Value)]) -> Value {
@@ -40,7 +40,12 @@ fn passes(way: Way, mode: Mode) {
         ),
         rule("/delay/200", &[("timeouts", json!({"request": "8s", "backendRequest": "5s"}))]),
     ]);
-    let documents = [backend("app", &[first, second]), route("HTTPRoute", "all", way.parent(), rules)];
+    let in_turn = json!({"loadBalancer": {"type": "RoundRobin"}});
+    let documents = [
+        backend("app", &[first, second]),
+        route("HTTPRoute", "all", way.parent(), rules),
+        traffic("in-turn", to("app"), in_turn),
+    ];
     let scene = Scene::start(way, mode, documents);
     scene.get("/hold/request").is_own(504, "request-timeout");
     assert_eq!(said(&scene, "/hold/request"), ("UT".into(), "request-timeout".into(), 1.into()));
