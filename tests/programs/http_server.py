@@ -197,7 +197,7 @@ class Server:
             is_first = self.raced == 1
         if not is_first:
             return self.on_silent(sock, method, fields, body)
-        time.sleep(0.8)
+        time.sleep(3)
         return self.on_echo(sock, method, fields, body)
 
     def on_flood(self, sock, _method, fields, _body):

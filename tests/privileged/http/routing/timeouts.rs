@@ -110,7 +110,7 @@ fn retries_with_a_body(mode: Mode) {
     scene.tell(first, "status=503");
     let body = "0123456789".repeat(100);
     let text = request("POST", "/body", &[("Content-Length", "1000")]) + &body;
-    for reply in scene.all(&vec![text; 8]) {
+    for reply in scene.all(&vec![text; 24]) {
         reply.is_of(second, 200);
         assert_eq!(reply.asked()["body"], body);
     }
