@@ -42,8 +42,8 @@ pub fn give_back() {
     give_back_code();
 }
 
-/// Gives back the code that ran so far, and its constants: much of the executable is for starting. What of it is needed again comes from the page
-/// cache. Takes milliseconds.
+/// Gives back the code that ran so far, and its constants: much of the executable is for starting. What of it is needed again
+/// comes from the page cache. Takes milliseconds.
 pub fn give_back_code() {
     let Ok(own) = fs::read_link("/proc/self/exe") else { return };
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();

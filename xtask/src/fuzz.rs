@@ -6,6 +6,7 @@
 //! compiler for libFuzzer. What panics, overflows, or takes too much memory or time is found all the same.
 
 use crate::packages;
+use crate::setup;
 use crate::util::{cargo, output, run as run_command, say, target, workspace};
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -79,6 +80,7 @@ fn known() -> Result<Vec<String>> {
 
 /// Builds targets and says where they are.
 fn build(targets: &[String]) -> Result<PathBuf> {
+    setup::libraries()?;
     // Found by what it does: some distributions call its package otherwise.
     if output(Command::new(COMPILER).arg("--version")).is_err() {
         packages::install(&[COMPILER])?;

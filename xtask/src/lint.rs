@@ -12,6 +12,7 @@ pub(crate) fn run() -> Result<()> {
     tidy::run()?;
     run_command(cargo().args(["fmt", "--all", "--check"]))?;
     let toolchain = setup::kernel_half()?;
+    setup::libraries()?;
     let clippy = ["clippy", "--workspace", "--exclude=sidecar-ebpf", "--all-targets", "--", "-Dwarnings"];
     run_command(cargo().args(clippy))?;
     run_command(&mut kernel_half(&toolchain))?;

@@ -136,7 +136,8 @@ async fn http2(client: &Arc<Client>, io: Io<ClientSocket>, bounds: Bounds) -> Cl
     }
 }
 
-/// Serves until the connection ends, by itself or since it was told to, or can rest. `shut_down`: lets it end when it has nothing more to do.
+/// Serves until the connection ends, by itself or since it was told to, or can rest. `shut_down`: lets it end when it has
+/// nothing more to do.
 async fn drive<F>(client: &Client, mut serving: Pin<&mut F>, shut_down: impl Fn(Pin<&mut F>)) -> Stopped
 where
     F: Future<Output = Result<(), hyper::Error>>,
