@@ -4,6 +4,9 @@ use sidecar_tests::{Netns, Sidecar, require};
 
 use super::{Hop, by_path, config, number, program};
 
+/// Below `ip_local_port_range`: no listener and no connection of the proxy's is given it by chance.
+const SOURCE: &str = "20000";
+
 /// Sockets are known by cookie, and their peers by network namespace and 4-tuple: by the 4-tuple alone, bytes would cross
 /// between namespaces that use the same addresses and ports at once.
 #[test]
@@ -15,12 +18,12 @@ fn hazard_10_keys() {
         (sidecar, netns)
     });
     // The program's source port is fixed, and each has bytes of its own.
-    let talk = |seed| ["reuse", "--source", "40000", "--times", "1", "--seed", seed];
+    let talk = |seed| ["reuse", "--source", SOURCE, "--times", "1", "--seed", seed];
     let programs = [(0, "10"), (1, "20")].map(|(world, seed)| program(&worlds[world].0, &talk(seed)));
     for (sidecar, _) in &worlds {
         let hop = Hop::of(sidecar);
         hop.goes_by("full");
-        assert_eq!(hop.0.text("source"), "127.0.0.1:40000");
+        assert_eq!(hop.0.text("source"), format!("127.0.0.1:{SOURCE}"));
     }
     drop(programs);
 }
@@ -32,10 +35,10 @@ fn hazard_10_keys_used_again() {
     require!(root);
     let netns = Netns::new("again");
     let sidecar = Sidecar::start(&netns, &config("full"));
-    let last = program(&sidecar, &["reuse", "--source", "40000", "--times", "60"]);
+    let last = program(&sidecar, &["reuse", "--source", SOURCE, "--times", "60"]);
     let hop = Hop::of(&sidecar);
     hop.goes_by("full");
-    assert_eq!(hop.0.text("source"), "127.0.0.1:40000");
+    assert_eq!(hop.0.text("source"), format!("127.0.0.1:{SOURCE}"));
     // More than the last one alone.
     let redirected = by_path(&sidecar, "sent", "bypass");
     assert!(redirected > 30 * hop.redirected().0 / 2, "{redirected} of {}", number(last.seen(), "sent"));
