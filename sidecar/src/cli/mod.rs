@@ -5,6 +5,7 @@ pub mod connections;
 pub mod detach;
 pub mod exec;
 pub mod init;
+pub mod pod_end;
 pub mod proxy;
 pub mod run;
 pub mod signals;

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::pod_end;
 use super::signals::{Hangups, Signals};
-use crate::app::App;
+use crate::app::{App, Running};
 use crate::bpf::bypass::Bypass;
 use crate::bypass::Ladder;
 use crate::config::{Config, Interception, Mode, Ports};
@@ -32,6 +33,12 @@ pub struct Args {
     /// The instance that `sidecar init` armed; by default the one of this network namespace
     #[arg(long)]
     name: Option<InstanceName>,
+    /// Leave when the application's processes have ended, for a Job; its Pod needs `shareProcessNamespace: true`
+    #[arg(long)]
+    until_alone: bool,
+    /// This Pod's uid: a proxy in a Pod that is told to end stays until the application has closed its sockets
+    #[arg(long, env = "POD_UID", value_name = "UID", hide_env_values = true)]
+    pod_uid: Option<String>,
 }
 
 /// Serves until SIGTERM.
@@ -64,9 +71,31 @@ async fn serve(
     app.climb(ladder);
     let place = directory.map(|directory| directory.join(PROXY_DIRECTORY));
     let running = app.serve(config, source, log_level, place.as_deref())?;
-    running.until_told(&mut signals).await;
+    until_it_may_leave(args, &running, &mut signals).await;
     running.finish(&mut signals).await;
     Ok(super::DONE)
+}
+
+/// What the administrator tells it counts at once; the end of the Pod, or of its application, as `pod_end` says.
+async fn until_it_may_leave(args: &Args, running: &Running, signals: &mut Signals) {
+    let alone = async {
+        match args.until_alone {
+            true => pod_end::alone().await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = signals.end() => {}
+        () = running.told_to_quit() => return,
+        () = alone => return,
+    }
+    if args.pod_uid.is_some() {
+        tokio::select! {
+            () = signals.end() => {}
+            () = running.told_to_quit() => {}
+            () = pod_end::application_gone() => {}
+        }
+    }
 }
 
 /// The bypass that `sidecar init` pinned, or why there is none.
