@@ -4,4 +4,5 @@ pub mod cgroup;
 pub mod executable;
 pub mod mounts;
 pub mod netns;
+pub mod pod_cgroup;
 pub mod seed;
