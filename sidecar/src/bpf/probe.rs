@@ -243,12 +243,14 @@ impl From<&CgroupError> for Failure {
                 detail: format!("{operation} {}: {cause}", path.display()),
                 remedy: not_permitted(cause).then_some("run as root, or have the cgroup delegated to you"),
             },
-            CgroupError::Missing | CgroupError::NotACgroup { .. } => Self {
-                detail: "not mounted".into(),
-                remedy: Some(
-                    "mount it (mount -t cgroup2 none /sys/fs/cgroup) or boot with systemd.unified_cgroup_hierarchy=1",
-                ),
-            },
+            CgroupError::Missing | CgroupError::NotAHierarchy { .. } | CgroupError::NotACgroup { .. } => {
+                Self {
+                    detail: "not mounted".into(),
+                    remedy: Some(
+                        "mount it (mount -t cgroup2 none /sys/fs/cgroup) or boot with systemd.unified_cgroup_hierarchy=1",
+                    ),
+                }
+            }
         }
     }
 }

@@ -13,16 +13,21 @@ use crate::arm::{self, Armed, Exemption, programs_for};
 use crate::config::{Config, Mode, Ports};
 use crate::detach::undo;
 use crate::host::cgroup::{CgroupPath, Hierarchy};
+use crate::host::pod_cgroup::{self, PodUid};
 use crate::host::seed;
 use crate::instance::{
-    CGROUP_MOUNT, CONTROL_SOCKET, Instance, InstanceName, Owner, PROXY_DIRECTORY, RUN_DIRECTORY,
+    self, CGROUP_MOUNT, CONTROL_SOCKET, Instance, InstanceError, InstanceName, Owner, PROXY_DIRECTORY,
+    RUN_DIRECTORY,
 };
 use crate::iptables;
+use crate::kubernetes::annotations::Overrides;
 use crate::seeded::Seeded;
 use crate::servers::PortsInUse;
 
 /// The proxy's user in a Pod, as Istio's.
 const PROXY_UID: u32 = 1337;
+/// The name of an instance outside Kubernetes.
+const POD: &str = "pod";
 
 /// `sidecar init`
 #[derive(clap::Args, Debug)]
@@ -30,9 +35,15 @@ pub struct Args {
     /// The configuration: a file, or a directory of files
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The name by which `connections` and `detach` know this instance
-    #[arg(long, default_value = "pod")]
-    name: InstanceName,
+    /// The name by which `connections` and `detach` know this instance; by default `pod`, with --pod-uid `pod-UID`
+    #[arg(long)]
+    name: Option<InstanceName>,
+    /// The uid of the Pod to arm, this one's: its cgroup is found by that
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pod_uid: Option<PodUid>,
+    /// Where the machine's /sys/fs/cgroup is seen, for --pod-uid
+    #[arg(long, value_name = "PATH", default_value = "/host/sys/fs/cgroup")]
+    cgroup_root: PathBuf,
     /// The cgroup to arm, which holds the application and the proxy; by default the one above this process's own, which
     /// in a Pod is the Pod's. Needed where the container has a cgroup namespace of its own
     #[arg(long, value_name = "PATH")]
@@ -43,14 +54,16 @@ pub struct Args {
     /// Connections with this mark are exempt as well, for a proxy that sets one
     #[arg(long, default_value_t = 0)]
     mark: u32,
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 /// Arms; leaves nothing behind when that fails.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let config = super::load(args.config.as_deref())?;
+    let config = super::load(args.config.as_deref(), &args.overrides)?;
     // A signal waits until all is armed and written down, or nothing is.
     SigSet::all().thread_block().context("block signals")?;
-    let mut instance = Instance::claim(Path::new(RUN_DIRECTORY), args.name.clone(), Owner::Nobody)?;
+    let mut instance = claim(args)?;
     match arm(args, &config, &mut instance) {
         Ok(()) => {
             instance.stay();
@@ -59,11 +72,47 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         Err(error) => {
             if let Err(left) = undo(instance.directory(), &instance.state) {
                 instance.stay();
-                return Err(error.context(format!("{left}; run `sidecar detach {}`", args.name)));
+                return Err(error.context(format!("{left}; run `sidecar detach {}`", instance.state.name)));
             }
             Err(error)
         }
     }
+}
+
+fn claim(args: &Args) -> anyhow::Result<Instance> {
+    let run_directory = Path::new(RUN_DIRECTORY);
+    let name = match (&args.name, &args.pod_uid) {
+        (Some(name), _) => name.clone(),
+        (None, Some(uid)) => InstanceName::try_from(format!("pod-{uid}"))?,
+        (None, None) => InstanceName::try_from(POD.to_owned())?,
+    };
+    match Instance::claim(run_directory, name.clone(), Owner::Nobody) {
+        // The Pod got another sandbox, and its init containers run again: what they armed before is for no one.
+        Err(InstanceError::LeftBehind(_)) if args.pod_uid.is_some() => {
+            let directory = run_directory.join(name.as_str());
+            undo(&directory, &instance::read(&directory)?)?;
+            Ok(Instance::claim(run_directory, name, Owner::Nobody)?)
+        }
+        claimed => Ok(claimed?),
+    }
+}
+
+/// The hierarchy, and the cgroup in it to arm.
+fn cgroup(args: &Args, instance: &Instance) -> anyhow::Result<(Hierarchy, CgroupPath)> {
+    if let (Some(uid), None) = (&args.pod_uid, &args.cgroup) {
+        let hierarchy = Hierarchy::at(&args.cgroup_root)?;
+        let cgroup = pod_cgroup::find(&hierarchy, uid).with_context(|| {
+            let root = hierarchy.root.display();
+            format!("no cgroup of Pod {uid} below {root}: is that the machine's hierarchy? Name the cgroup with --cgroup")
+        })?;
+        return Ok((hierarchy, cgroup));
+    }
+    let hierarchy = Hierarchy::find(&instance.directory().join(CGROUP_MOUNT))?;
+    let cgroup = match &args.cgroup {
+        Some(path) => hierarchy.named(path)?,
+        None => above(&hierarchy)?,
+    };
+    Ok((hierarchy, cgroup))
 }
 
 fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<()> {
@@ -72,11 +121,7 @@ fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<
     let own = in_use(with_defaults(config.ports));
     match config.interception.mode {
         Mode::Ebpf => {
-            let hierarchy = Hierarchy::find(&instance.directory().join(CGROUP_MOUNT))?;
-            let cgroup = match &args.cgroup {
-                Some(path) => hierarchy.named(path)?,
-                None => above(&hierarchy)?,
-            };
+            let (hierarchy, cgroup) = cgroup(args, instance)?;
             let exemption =
                 Exemption::User { uid: args.uid, mark: args.mark, ports: [own.outbound, own.inbound] };
             let mut armed = Armed::load(&without_own_ports(config), exemption, instance)?;
@@ -99,7 +144,14 @@ fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<
                 Some("with `interception: iptables` there is no kernel half".to_owned());
             instance.save()?;
             let exempt = iptables::Exempt::Uid(args.uid);
-            let rules = iptables::install(&arm::rules(config, args.name.as_str(), &own, exempt, None, true))?;
+            let rules = iptables::install(&arm::rules(
+                config,
+                instance.state.name.as_str(),
+                &own,
+                exempt,
+                None,
+                true,
+            ))?;
             rules.leave();
         }
         Mode::None => {}

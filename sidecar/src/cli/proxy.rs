@@ -11,6 +11,7 @@ use crate::config::{Config, Interception, Mode, Ports};
 use crate::host::cgroup::Hierarchy;
 use crate::host::seed;
 use crate::instance::{self, InstanceName, PROXY_DIRECTORY, RUN_DIRECTORY};
+use crate::kubernetes::annotations::Overrides;
 use crate::net::sys;
 use crate::observe::log::LogLevel;
 use crate::reload::{Source, Watch};
@@ -39,11 +40,13 @@ pub struct Args {
     /// This Pod's uid: a proxy in a Pod that is told to end stays until the application has closed its sockets
     #[arg(long, env = "POD_UID", value_name = "UID", hide_env_values = true)]
     pod_uid: Option<String>,
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 /// Serves until SIGTERM.
 pub fn run(args: &Args, log_level: LogLevel) -> anyhow::Result<u8> {
-    let (config, watch) = super::load_to_watch(args.config.as_deref())?;
+    let (config, watch) = super::load_to_watch(args.config.as_deref(), &args.overrides)?;
     super::block_on(serve(args, &config, watch, log_level))
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::Pid;
 
 use crate::host::mounts;
@@ -26,6 +27,15 @@ pub enum CgroupError {
         "no cgroup v2: mount it (mount -t cgroup2 none /sys/fs/cgroup) or boot with systemd.unified_cgroup_hierarchy=1"
     )]
     Missing,
+    /// Where it was said to be, it is not.
+    #[error(
+        "{}: no cgroup v2 there nor in `unified` below it: give the container the machine's /sys/fs/cgroup there",
+        path.display()
+    )]
+    NotAHierarchy {
+        /// Where it was said to be.
+        path: PathBuf,
+    },
     /// A path that is no cgroup.
     #[error("{}: no such cgroup: name a path from the root of the hierarchy, or a directory of it", path.display())]
     NotACgroup {
@@ -80,6 +90,15 @@ impl Hierarchy {
             Err(Errno::ENODEV) => Err(CgroupError::Missing),
             Err(errno) => Err(failed(errno.into())),
         }
+    }
+
+    /// The machine's hierarchy as a container sees it: `path` is where the machine's /sys/fs/cgroup is, which on hybrid
+    /// hosts has version 2 in `unified`.
+    pub fn at(path: &Path) -> Result<Self, CgroupError> {
+        let is_it = |path: &PathBuf| statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC);
+        let roots = [path.to_owned(), path.join("unified")];
+        let root = roots.into_iter().find(is_it);
+        root.map(|root| Self { root }).ok_or_else(|| CgroupError::NotAHierarchy { path: path.to_owned() })
     }
 
     fn mounted_at(wanted: impl Fn(&Path) -> bool) -> Option<Self> {

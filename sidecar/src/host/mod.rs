@@ -5,4 +5,5 @@ pub mod company;
 pub mod executable;
 pub mod mounts;
 pub mod netns;
+pub mod pod_cgroup;
 pub mod seed;
