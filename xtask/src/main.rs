@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod image;
 mod kernels;
 mod lint;
 mod packages;
@@ -73,6 +74,8 @@ enum Command {
     Torture(torture::Options),
     /// Fuzz what reads the bytes of strangers: detection, framing, headers, paths, tokens, the configuration.
     Fuzz(fuzz::Options),
+    /// Build a container image, without a container engine: target/image/sidecar-ARCH.tar.
+    Image(image::Options),
     /// Check formatting, lints, dependencies and house rules.
     Lint,
 }
@@ -106,6 +109,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Bench { args } => bench::run(&args),
         Command::Torture(options) => torture::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Image(options) => image::run(&options).map(drop),
         Command::Lint => lint::run(),
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn read(check: &mut Check<'_>, raw: &raw::Backend, name: String, line
         .enumerate()
         .filter_map(|(i, raw)| {
             let field = format!("spec.endpoints[{i}]");
-            endpoint(check, &field, &raw.value, raw.referenced.line())
+            endpoint(check, &field, &raw.value, raw.line)
         })
         .collect();
     let complete = endpoints.len() == raw.endpoints.len();
@@ -32,7 +32,7 @@ pub(super) fn read(check: &mut Check<'_>, raw: &raw::Backend, name: String, line
         check.refuse(line, "spec.endpoints", "every weight is 0; give one endpoint a weight");
     }
     let tls = raw.tls.as_ref().and_then(|raw| {
-        let line = raw.referenced.line();
+        let line = raw.line;
         if protocol == Protocol::Tcp {
             let why =
                 "is for requests: bytes are forwarded as they are; write another protocol, or leave it out";
@@ -43,7 +43,7 @@ pub(super) fn read(check: &mut Check<'_>, raw: &raw::Backend, name: String, line
     for (i, (endpoint, raw)) in endpoints.iter().zip(&raw.endpoints).enumerate().filter(|_| complete) {
         if tls.as_ref().is_some_and(|tls| tls.peer(&endpoint.target).is_none()) {
             let why = "nothing says whom its certificate must name; write spec.tls.hostname";
-            check.refuse(raw.referenced.line(), &format!("spec.endpoints[{i}]"), why);
+            check.refuse(raw.line, &format!("spec.endpoints[{i}]"), why);
         }
     }
     Some(Backend { name, protocol, tls, endpoints })

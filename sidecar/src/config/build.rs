@@ -89,7 +89,7 @@ impl Builder {
     }
 
     fn proxy(&mut self, check: &mut Check<'_>, kind: &Text) -> Result<(), ConfigError> {
-        let line = kind.referenced.line();
+        let line = kind.line;
         if let Some(first) = &self.proxy {
             check.refuse(
                 line,
@@ -110,7 +110,7 @@ impl Builder {
             check.refuse_value("metadata.name", text, why);
             return Ok(());
         }
-        let line = text.referenced.line();
+        let line = text.line;
         self.backends.insert(name.clone(), check.document.at(line));
         let spec = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
         if let Some(backend) = backend::read(check, &spec, name, line) {
@@ -133,7 +133,7 @@ impl Builder {
             check.refuse_value("metadata.name", text, why);
             return Ok(());
         }
-        let line = text.referenced.line();
+        let line = text.line;
         self.traffic.insert(object.clone(), check.document.at(line));
         let spec: traffic::Raw = check.document.read::<Manifest<_>>()?.spec.unwrap_or_default();
         let policy = traffic::read(check, &spec, object, line, &mut self.claims);
@@ -143,7 +143,7 @@ impl Builder {
                 continue;
             };
             let field = format!("spec.targetRefs[{i}].name");
-            let at = check.document.at(raw.referenced.line());
+            let at = check.document.at(raw.line);
             self.forwards.push(Forward { backend: backend.clone(), field, at });
         }
         self.config.traffic.push(policy);
@@ -162,7 +162,7 @@ impl Builder {
             None => Some(DEFAULT_NAMESPACE.to_owned()),
         };
         let Some(namespace) = namespace else { return Ok(()) };
-        let (name, line) = (ObjectName { namespace, name }, text.referenced.line());
+        let (name, line) = (ObjectName { namespace, name }, text.line);
         if let Some(first) = self.access.get(&name) {
             let why = format_args!("there is an AccessPolicy of this name already, at {first}; rename one");
             check.refuse_value("metadata.name", text, why);

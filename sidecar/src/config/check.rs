@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::document::Document;
 use super::error::ConfigError;
@@ -51,7 +51,7 @@ impl<'a> Check<'a> {
     pub(super) fn refuse_value(&mut self, field: &str, text: &Text, why: impl Display) {
         let shown: String = text.value.chars().take(SHOWN).collect();
         let more = if shown.len() < text.value.len() { "..." } else { "" };
-        self.refuse(text.referenced.line(), field, format_args!("{shown:?}{more}: {why}"));
+        self.refuse(text.line, field, format_args!("{shown:?}{more}: {why}"));
     }
 
     /// The value, unless it is wrong, which is noted.
@@ -102,7 +102,7 @@ impl<'a> Check<'a> {
     ) -> Vec<U> {
         if let Some(more) = items.get(max) {
             let why = format_args!("{} are more than {max}; leave some out", items.len());
-            self.refuse(more.referenced.line(), field, why);
+            self.refuse(more.line, field, why);
             return Vec::new();
         }
         items.iter().enumerate().filter_map(|(i, item)| read(self, &format!("{field}[{i}]"), item)).collect()

@@ -15,7 +15,7 @@ const MAX_LISTENERS: usize = 256;
 pub(super) fn apply(check: &mut Check<'_>, listeners: &[raw::Listener], config: &mut Config) -> Vec<Forward> {
     if let Some(raw) = listeners.get(MAX_LISTENERS) {
         let why = format_args!("{} are more than {MAX_LISTENERS}; leave some out", listeners.len());
-        check.refuse(raw.name.referenced.line(), "spec.listeners", why);
+        check.refuse(raw.name.line, "spec.listeners", why);
         return Vec::new();
     }
     let mut forwards = Vec::new();
@@ -24,7 +24,7 @@ pub(super) fn apply(check: &mut Check<'_>, listeners: &[raw::Listener], config: 
         let forward = raw.forward.as_ref().and_then(|text| {
             let field = format!("{field}.forward");
             let backend = check.value(&field, text, name::parse)?;
-            let at = check.document.at(text.referenced.line());
+            let at = check.document.at(text.line);
             forwards.push(Forward { backend: backend.clone(), field, at });
             Some(backend)
         });
@@ -32,7 +32,7 @@ pub(super) fn apply(check: &mut Check<'_>, listeners: &[raw::Listener], config: 
         let address = listener_address(check, &format!("{field}.address"), raw, config);
         let (Some(name), Some(address)) = (name, address) else { continue };
         if forward.is_none() {
-            let location = check.document.at(raw.name.referenced.line());
+            let location = check.document.at(raw.name.line);
             config.unused.push(Unused { kind: "Listener".to_owned(), name: name.clone(), location });
         }
         config.listeners.push(Listener { name, address, forward });

@@ -18,11 +18,13 @@ mod model;
 mod proxy;
 mod raw;
 pub mod route;
+mod shape;
 mod source;
 mod target_ref;
 mod tls;
 pub mod traffic;
 pub(crate) mod value;
+mod yaml;
 
 #[cfg(test)]
 mod tests;

@@ -48,7 +48,7 @@ fn note_unused(check: &Check<'_>, raw: &raw::ProxyConfig, config: &mut Config) {
     let asked = [("spec.interception.bypass", bypass), ("spec.tracing", tracing)];
     for (field, text) in asked {
         if let Some(text) = text {
-            let location = check.document.at(text.referenced.line());
+            let location = check.document.at(text.line);
             config.unused.push(Unused { kind: "ProxyConfig".to_owned(), name: field.to_owned(), location });
         }
     }

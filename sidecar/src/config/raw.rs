@@ -1,9 +1,9 @@
 //! The documents as they are written: shape only. Every value is kept as text with its place, so that what is
-//! wrong with values can be reported all at once. A field called `value` must hold a scalar (see `document::path`).
+//! wrong with values can be reported all at once.
 
+use crate::config::shape::Spanned;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_saphyr::Spanned;
 
 /// A scalar and where it stands.
 pub(super) type Text = Spanned<String>;

@@ -1,7 +1,7 @@
 //! `targetRefs` of policies: what they are about (GEP-713).
 
+use crate::config::shape::Spanned;
 use serde::{Deserialize, Serialize};
-use serde_saphyr::Spanned;
 
 use super::check::Check;
 use super::raw::Text;
@@ -62,11 +62,11 @@ pub(super) fn read(
     }
     if let Some(more) = raw.get(MAX_TARGETS) {
         let why = format_args!("{} are more than {MAX_TARGETS}; leave some out", raw.len());
-        check.refuse(more.referenced.line(), FIELD, why);
+        check.refuse(more.line, FIELD, why);
         return Vec::new();
     }
     let one = |(i, raw): (usize, &Spanned<RawTargetRef>)| {
-        target(check, &format!("{FIELD}[{i}]"), &raw.value, raw.referenced.line(), namespace)
+        target(check, &format!("{FIELD}[{i}]"), &raw.value, raw.line, namespace)
     };
     raw.iter().enumerate().filter_map(one).collect()
 }

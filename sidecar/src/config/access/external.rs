@@ -29,7 +29,7 @@ pub(super) fn read(check: &mut Check<'_>, raw: &raw::ExternalAuthorization) -> O
 }
 
 fn names(check: &mut Check<'_>, field: &str, texts: &[Text]) -> Vec<HeaderName> {
-    let texts = within(check, field, texts, MAX_VALUES, |text| text.referenced.line());
+    let texts = within(check, field, texts, MAX_VALUES, |text| text.line);
     let one = |(i, text): (usize, &Text)| check.value(&format!("{field}[{i}]"), text, header::parse_copied);
     texts.iter().enumerate().filter_map(one).collect()
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::shape::Spanned;
 use hyper::header::{AUTHORIZATION, HeaderName};
-use serde_saphyr::Spanned;
 
 use super::super::check::Check;
 use super::super::value::{choice, duration, path};
@@ -24,22 +24,21 @@ const BEARER: &str = "Bearer ";
 
 pub(super) fn read(check: &mut Check<'_>, raw: &[Spanned<raw::JwtRule>]) -> Vec<JwtRule> {
     const FIELD: &str = "spec.jwt";
-    let raw = within(check, FIELD, raw, MAX_RULES, |raw| raw.referenced.line());
+    let raw = within(check, FIELD, raw, MAX_RULES, |raw| raw.line);
     let one = |(i, raw): (usize, &Spanned<raw::JwtRule>)| rule(check, &format!("{FIELD}[{i}]"), &raw.value);
     raw.iter().enumerate().filter_map(one).collect()
 }
 
 fn rule(check: &mut Check<'_>, field: &str, raw: &raw::JwtRule) -> Option<JwtRule> {
     let at = |leaf: &str| format!("{field}.{leaf}");
-    let audiences =
-        within(check, &at("audiences"), &raw.audiences, MAX_VALUES, |text| text.referenced.line());
+    let audiences = within(check, &at("audiences"), &raw.audiences, MAX_VALUES, |text| text.line);
     let audiences = check.set(&at("audiences"), audiences, word);
     let clock_skew = check.value_or(&at("clockSkew"), raw.clock_skew.as_ref(), CLOCK_SKEW, duration::parse);
     let forward = check.value_or(&at("forward"), raw.forward.as_ref(), true, choice::parse_bool);
     let from_headers = from_headers(check, &at("fromHeaders"), &raw.from_headers);
     let claim_to_headers =
         claim_to_headers(check, &at("claimToHeaders"), &raw.claim_to_headers, &from_headers);
-    let jwks = jwks(check, &at("jwks"), &raw.jwks.value, raw.jwks.referenced.line());
+    let jwks = jwks(check, &at("jwks"), &raw.jwks.value, raw.jwks.line);
     let issuer = check.value(&at("issuer"), &raw.issuer, word)?;
     Some(JwtRule { issuer, audiences, jwks: jwks?, clock_skew, claim_to_headers, from_headers, forward })
 }
@@ -78,7 +77,7 @@ fn claim_to_headers(
     raw: &[raw::ClaimToHeader],
     tokens: &[FromHeader],
 ) -> Vec<ClaimToHeader> {
-    let raw = within(check, field, raw, MAX_CLAIMS, |raw| raw.claim.referenced.line());
+    let raw = within(check, field, raw, MAX_CLAIMS, |raw| raw.claim.line);
     let mut read: Vec<ClaimToHeader> = Vec::new();
     for (i, raw) in raw.iter().enumerate() {
         let claim = check.value(&format!("{field}[{i}].claim"), &raw.claim, word);
@@ -101,7 +100,7 @@ fn from_headers(check: &mut Check<'_>, field: &str, raw: &[raw::FromHeader]) -> 
     if raw.is_empty() {
         return vec![FromHeader { name: AUTHORIZATION, prefix: BEARER.to_owned() }];
     }
-    let raw = within(check, field, raw, MAX_FROM_HEADERS, |raw| raw.name.referenced.line());
+    let raw = within(check, field, raw, MAX_FROM_HEADERS, |raw| raw.name.line);
     let one = |(i, raw): (usize, &raw::FromHeader)| {
         let name: HeaderName = check.value(&format!("{field}[{i}].name"), &raw.name, header::parse_copied)?;
         let prefix = raw.prefix.as_ref().map_or(String::new(), |text| text.value.clone());

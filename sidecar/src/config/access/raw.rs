@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::shape::Spanned;
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use super::super::raw::Text;
 use super::super::target_ref::RawTargetRef;

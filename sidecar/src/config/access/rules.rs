@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::super::check::Check;
 use super::super::raw::Text;
@@ -23,10 +23,9 @@ struct MethodError;
 
 pub(super) fn read(check: &mut Check<'_>, raw: &[Spanned<raw::Rule>]) -> Vec<Rule> {
     const FIELD: &str = "spec.rules";
-    let raw = within(check, FIELD, raw, MAX_RULES, |raw| raw.referenced.line());
-    let one = |(i, raw): (usize, &Spanned<raw::Rule>)| {
-        rule(check, &format!("{FIELD}[{i}]"), &raw.value, raw.referenced.line())
-    };
+    let raw = within(check, FIELD, raw, MAX_RULES, |raw| raw.line);
+    let one =
+        |(i, raw): (usize, &Spanned<raw::Rule>)| rule(check, &format!("{FIELD}[{i}]"), &raw.value, raw.line);
     raw.iter().enumerate().filter_map(one).collect()
 }
 
@@ -72,7 +71,7 @@ fn list<T: Ord, E: Display>(
     if texts.is_empty() {
         check.refuse(line, field, "is empty; write at least one value, or leave it out");
     }
-    let texts = within(check, field, texts, MAX_VALUES, |text| text.referenced.line());
+    let texts = within(check, field, texts, MAX_VALUES, |text| text.line);
     check.set(field, texts, parse)
 }
 

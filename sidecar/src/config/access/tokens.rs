@@ -15,7 +15,7 @@ struct HashError;
 
 pub(super) fn read(check: &mut Check<'_>, raw: &[raw::StaticToken]) -> Vec<StaticToken> {
     const FIELD: &str = "spec.tokens";
-    let raw = within(check, FIELD, raw, MAX_TOKENS, |raw| raw.name.referenced.line());
+    let raw = within(check, FIELD, raw, MAX_TOKENS, |raw| raw.name.line);
     let mut tokens: Vec<StaticToken> = Vec::new();
     for (i, raw) in raw.iter().enumerate() {
         let name = check.value(&format!("{FIELD}[{i}].name"), &raw.name, name::parse);

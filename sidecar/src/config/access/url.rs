@@ -26,7 +26,7 @@ pub(super) fn read(
     let url = check.value(&format!("{field}.{leaf}"), text, parse)?;
     let beside = format!("{field}.caCertificates");
     if url.scheme_str() == Some("https") {
-        let trust = tls::trust(check, &beside, ca_certificates, text.referenced.line())?;
+        let trust = tls::trust(check, &beside, ca_certificates, text.line)?;
         return Some((url, Some(trust)));
     }
     if let Some(text) = ca_certificates {

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::filters::{self, Place};
 use super::model::{BackendRef, BackendTarget};
@@ -36,7 +36,7 @@ pub(super) fn read(
     namespace: &str,
 ) -> Vec<BackendRef> {
     check.list(field, raw, MAX_BACKENDS, |check, field, raw| {
-        let (line, raw) = (raw.referenced.line(), &raw.value);
+        let (line, raw) = (raw.line, &raw.value);
         let weight = check.value_or(&format!("{field}.weight"), raw.weight.as_ref(), 1, number(WEIGHT));
         let filters = match place {
             Some(place) => filters::read(check, &format!("{field}.filters"), &raw.filters, place, namespace),
@@ -44,7 +44,7 @@ pub(super) fn read(
         };
         if let (None, Some(filter)) = (place, raw.filters.first()) {
             let field = format!("{field}.filters");
-            check.refuse(filter.referenced.line(), &field, "connections have no filters; leave them out");
+            check.refuse(filter.line, &field, "connections have no filters; leave them out");
         }
         let names = Names {
             group: raw.group.as_ref(),
@@ -65,7 +65,7 @@ pub(super) fn read_one(
     raw: &Spanned<raw::ObjectRef>,
     namespace: &str,
 ) -> Option<BackendTarget> {
-    let (line, raw) = (raw.referenced.line(), &raw.value);
+    let (line, raw) = (raw.line, &raw.value);
     let names = Names {
         group: raw.group.as_ref(),
         kind: raw.kind.as_ref(),

@@ -1,6 +1,6 @@
 //! The kinds TCPRoute and TLSRoute.
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::http::{MAX_HOSTNAMES, note_gateways, rule_name};
 use super::model::{BackendRef, TcpRoute, TlsRoute};
@@ -33,7 +33,7 @@ fn rule(check: &mut Check<'_>, raw: &[Spanned<raw::TcpRule>], namespace: &str, l
         rule_name(check, field, raw.value.name.as_ref());
         let field = format!("{field}.backendRefs");
         if raw.value.backend_refs.is_empty() {
-            check.refuse(raw.referenced.line(), &field, "is empty; write at least one backend");
+            check.refuse(raw.line, &field, "is empty; write at least one backend");
         }
         Some(backends::read(check, &field, &raw.value.backend_refs, None, namespace))
     });

@@ -35,10 +35,10 @@ pub(super) fn read(
         let value = parse_value(check, &field, text);
         match parsed {
             Ok(name) if headers.iter().any(|(other, _): &(HeaderName, _)| *other == name) => {
-                check.refuse(text.referenced.line(), &field, "is given twice; leave one out");
+                check.refuse(text.line, &field, "is given twice; leave one out");
             }
             Ok(name) => headers.extend(value.map(|value| (name, value))),
-            Err(why) => check.refuse(text.referenced.line(), &field, why),
+            Err(why) => check.refuse(text.line, &field, why),
         }
     }
     let Some(status) = &raw.status else {

@@ -44,7 +44,7 @@ impl RouteDocuments {
         };
         let name = ObjectName { namespace, name };
         let text = &header.metadata.name;
-        let line = text.referenced.line();
+        let line = text.line;
         if let Some(first) = self.seen.get(&(kind, name.clone())) {
             let kind = &header.kind.value;
             let why = format_args!("there is a {kind} of this name already, at {first}; rename one");

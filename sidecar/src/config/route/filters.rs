@@ -1,6 +1,6 @@
 //! `filters`: what is done to requests and responses.
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::model::{Filter, Fraction, HttpMatch, Mirror, PathEdit, PathMatch, Redirect, Rewrite};
 use super::{backends, cors, header_edits, hostname, path, raw};
@@ -46,7 +46,7 @@ pub(super) fn read(
 ) -> Vec<Filter> {
     let mut seen: Vec<Sort> = Vec::new();
     check.list(field, raw, MAX_FILTERS, |check, field, raw| {
-        let (line, raw) = (raw.referenced.line(), &raw.value);
+        let (line, raw) = (raw.line, &raw.value);
         let sort = sort(check, field, raw, line, place)?;
         let why = match sort {
             Sort::Mirror => None,
@@ -218,7 +218,7 @@ fn hostname(check: &mut Check<'_>, field: &str, text: Option<&Text>) -> Option<S
 }
 
 fn path_edit(check: &mut Check<'_>, field: &str, raw: &Spanned<raw::PathEdit>) -> Option<PathEdit> {
-    let (line, raw) = (raw.referenced.line(), &raw.value);
+    let (line, raw) = (raw.line, &raw.value);
     let sorts = [("ReplaceFullPath", false), ("ReplacePrefixMatch", true)];
     let prefix = check.value(&format!("{field}.type"), &raw.sort, one_of(&sorts))?;
     match (prefix, &raw.replace_full_path, &raw.replace_prefix_match) {
@@ -241,6 +241,6 @@ fn respond(check: &mut Check<'_>, field: &str, raw: &raw::ExtensionRef) -> Optio
     check.value(&at("group"), &raw.group, one_of(&[("sidecar.dev", ())]))?;
     check.value(&at("kind"), &raw.kind, one_of(&[("DirectResponse", ())]))?;
     let name = check.value(&at("name"), &raw.name, name::parse)?;
-    check.refer(Referent::DirectResponse, &name, &at("name"), raw.name.referenced.line());
+    check.refer(Referent::DirectResponse, &name, &at("name"), raw.name.line);
     Some(Filter::Respond(name))
 }

@@ -1,7 +1,7 @@
 //! The kind GRPCRoute, in the form of an [`HttpRoute`]: a gRPC call is a POST to `/SERVICE/METHOD`.
 
+use crate::config::shape::Spanned;
 use http::Method;
-use serde_saphyr::Spanned;
 
 use super::filters::Place;
 use super::http::{MAX_HOSTNAMES, MAX_RULES, bound_matches, empty_rule, note_gateways, rule_name};
@@ -52,7 +52,7 @@ fn call(path: PathMatch) -> HttpMatch {
 fn rule(check: &mut Check<'_>, field: &str, raw: &raw::GrpcRule, namespace: &str) -> HttpRule {
     let at = |leaf: &str| format!("{field}.{leaf}");
     if let Some(session) = &raw.session_persistence {
-        check.note_unused("GRPCRoute", &at("sessionPersistence"), session.referenced.line());
+        check.note_unused("GRPCRoute", &at("sessionPersistence"), session.line);
     }
     let mut matches = check.list(&at("matches"), &raw.matches, MAX_MATCHES, |check, field, raw| {
         let raw = &raw.value;
@@ -83,7 +83,7 @@ fn rule(check: &mut Check<'_>, field: &str, raw: &raw::GrpcRule, namespace: &str
 }
 
 fn method(check: &mut Check<'_>, field: &str, raw: &Spanned<raw::GrpcMethod>) -> Option<PathMatch> {
-    let (line, raw) = (raw.referenced.line(), &raw.value);
+    let (line, raw) = (raw.line, &raw.value);
     let regex = check.value_or(&format!("{field}.type"), raw.sort.as_ref(), false, one_of(&TEXT_SORTS));
     let mut part = |leaf: &str, text: &Option<Text>| -> Option<Option<String>> {
         let Some(text) = text.as_ref().filter(|text| !text.value.is_empty()) else { return Some(None) };

@@ -1,7 +1,7 @@
 //! Changes of header fields.
 
+use crate::config::shape::Spanned;
 use http::{HeaderName, HeaderValue};
-use serde_saphyr::Spanned;
 
 use super::model::HeaderEdits;
 use super::raw;

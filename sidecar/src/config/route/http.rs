@@ -32,7 +32,7 @@ pub(super) fn read(check: &mut Check<'_>, raw: &raw::HttpRoute, name: ObjectName
         c.value(field, text, hostname::parse)
     });
     let mut rules = check.list("spec.rules", &raw.rules, MAX_RULES, |check, field, raw| {
-        Some(rule(check, field, &raw.value, &name.namespace, raw.referenced.line()))
+        Some(rule(check, field, &raw.value, &name.namespace, raw.line))
     });
     if raw.rules.is_empty() {
         rules.push(empty_rule());
@@ -65,7 +65,7 @@ pub(super) fn bound_matches(check: &mut Check<'_>, rules: &[HttpRule], line: u64
 /// Gateways are none of our business.
 pub(super) fn note_gateways(check: &mut Check<'_>, kind: &str, text: Option<&Text>) {
     if let Some(text) = text {
-        check.note_unused(kind, "spec.useDefaultGateways", text.referenced.line());
+        check.note_unused(kind, "spec.useDefaultGateways", text.line);
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) fn rule_name(check: &mut Check<'_>, field: &str, text: Option<&Text>)
 fn rule(check: &mut Check<'_>, field: &str, raw: &raw::HttpRule, namespace: &str, line: u64) -> HttpRule {
     let at = |leaf: &str| format!("{field}.{leaf}");
     if let Some(session) = &raw.session_persistence {
-        check.note_unused("HTTPRoute", &at("sessionPersistence"), session.referenced.line());
+        check.note_unused("HTTPRoute", &at("sessionPersistence"), session.line);
     }
     let name = rule_name(check, field, raw.name.as_ref());
     let matches = matches::read(check, &at("matches"), &raw.matches);

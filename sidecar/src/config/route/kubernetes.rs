@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::shape::Spanned;
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use crate::config::raw::Text;
 

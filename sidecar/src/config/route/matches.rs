@@ -1,7 +1,7 @@
 //! `matches`: which requests a rule is for.
 
+use crate::config::shape::Spanned;
 use http::{HeaderName, Method};
-use serde_saphyr::Spanned;
 
 use super::model::{FieldMatch, HttpMatch, PathMatch, TextMatch};
 use super::pattern::Pattern;

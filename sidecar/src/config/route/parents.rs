@@ -1,6 +1,6 @@
 //! `spec.parentRefs`: where a route applies.
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::model::ParentRef;
 use super::raw;
@@ -28,7 +28,7 @@ pub(super) fn read(
         );
     }
     let mut parents = check.list(FIELD, raw, MAX_PARENTS, |check, field, raw| {
-        parent(check, field, &raw.value, raw.referenced.line(), namespace)
+        parent(check, field, &raw.value, raw.line, namespace)
     });
     parents.sort();
     parents.dedup();
@@ -71,7 +71,7 @@ fn parent(
             }
             let text = raw.name.as_ref();
             let name = required(check, &at("name"), text, line, name::parse)?;
-            let line = text.map_or(line, |text| text.referenced.line());
+            let line = text.map_or(line, |text| text.line);
             check.refer(Referent::Listener, &name, &at("name"), line);
             Some(ParentRef::Listener { name })
         }

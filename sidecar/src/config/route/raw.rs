@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::shape::Spanned;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_saphyr::Spanned;
 
 use crate::config::raw::Text;
 

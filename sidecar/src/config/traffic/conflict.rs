@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::super::check::Check;
 use super::super::model::Location;
@@ -50,7 +50,7 @@ impl Claims {
 /// The sections that are given, with their lines.
 fn sections(raw: &TrafficPolicy) -> impl Iterator<Item = (&'static str, u64)> {
     fn line<T>(section: Option<&Spanned<T>>) -> Option<u64> {
-        section.map(|section| section.referenced.line())
+        section.map(|section| section.line)
     }
     let all = [
         ("loadBalancer", line(raw.load_balancer.as_ref())),

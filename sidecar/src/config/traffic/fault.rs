@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::super::check::Check;
 use super::super::value::duration;
@@ -39,7 +39,7 @@ fn delay(check: &mut Check<'_>, raw: &raw::Delay) -> Option<Delay> {
 
 fn abort(check: &mut Check<'_>, raw: &Spanned<raw::Abort>) -> Option<Abort> {
     const FIELD: &str = "spec.fault.abort";
-    let (line, raw) = (raw.referenced.line(), &raw.value);
+    let (line, raw) = (raw.line, &raw.value);
     let percent = check.value_or(
         &format!("{FIELD}.percent"),
         raw.percent.as_ref(),
@@ -67,7 +67,7 @@ fn abort(check: &mut Check<'_>, raw: &Spanned<raw::Abort>) -> Option<Abort> {
 fn headers(check: &mut Check<'_>, field: &str, raw: &[raw::HeaderMatch]) -> Vec<HeaderMatch> {
     if let Some(more) = raw.get(MAX_HEADERS) {
         let why = format_args!("{} are more than {MAX_HEADERS}; leave some out", raw.len());
-        check.refuse(more.name.referenced.line(), field, why);
+        check.refuse(more.name.line, field, why);
         return Vec::new();
     }
     let one = |(i, raw): (usize, &raw::HeaderMatch)| {

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::super::check::Check;
 use super::super::value::duration;
@@ -16,7 +16,7 @@ const FIELD: &str = "spec.healthCheck";
 
 /// Reads the section, unless what it asks is wrong.
 pub(super) fn read(check: &mut Check<'_>, raw: &Spanned<raw::HealthCheck>) -> Option<HealthCheck> {
-    let (line, raw) = (raw.referenced.line(), &raw.value);
+    let (line, raw) = (raw.line, &raw.value);
     let probe = match (&raw.http, &raw.tcp, &raw.grpc) {
         (Some(raw), None, None) => http(check, raw),
         (None, Some(raw::TcpProbe {}), None) => Some(Probe::Tcp),
@@ -71,7 +71,7 @@ fn http(check: &mut Check<'_>, raw: &raw::HttpProbe) -> Option<Probe> {
         None => vec![200],
     };
     if raw.expected_statuses.as_ref().is_some_and(Vec::is_empty) {
-        check.refuse(raw.path.referenced.line(), &field, "is empty; write at least one status, such as 200");
+        check.refuse(raw.path.line, &field, "is empty; write at least one status, such as 200");
     }
     let path = check.value(&format!("{FIELD}.http.path"), &raw.path, word::path)?;
     Some(Probe::Http { path, host, expected_statuses })

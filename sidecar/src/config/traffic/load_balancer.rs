@@ -1,7 +1,7 @@
 //! `spec.loadBalancer`.
 
+use crate::config::shape::Spanned;
 use clap::ValueEnum;
-use serde_saphyr::Spanned;
 
 use super::super::check::Check;
 use super::super::value::{choice, duration, name};
@@ -24,7 +24,7 @@ const FIELD: &str = "spec.loadBalancer";
 
 /// Reads the section, unless its hash is wrong.
 pub(super) fn read(check: &mut Check<'_>, raw: &Spanned<raw::LoadBalancer>) -> Option<LoadBalancer> {
-    let (line, raw) = (raw.referenced.line(), &raw.value);
+    let (line, raw) = (raw.line, &raw.value);
     let field = format!("{FIELD}.type");
     let kind = check.value_or(&field, raw.algorithm.as_ref(), Type::LeastRequest, choice::parse);
     let algorithm = match kind {

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::super::check::Check;
 use super::super::value::number::number;
@@ -47,7 +47,7 @@ fn key(check: &mut Check<'_>, raw: &Spanned<raw::RateLimitKey>) -> Option<RateLi
         (None, None, Some(text)) => check.value(&at("claim"), text, word::claim).map(RateLimitKey::Claim),
         _ => {
             let why = "write exactly one of header, source and claim, or leave key out for one bucket";
-            check.refuse(raw.referenced.line(), FIELD, why);
+            check.refuse(raw.line, FIELD, why);
             None
         }
     }

@@ -1,7 +1,7 @@
 //! A `TrafficPolicy` as it is written.
 
+use crate::config::shape::Spanned;
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use super::super::raw::Text;
 use super::super::target_ref::RawTargetRef;
@@ -170,7 +170,6 @@ pub(in crate::config) struct Abort {
     pub headers: Vec<HeaderMatch>,
 }
 
-/// `value` is the Gateway API's name; of errors in its shape, the path stops a step early (`document::path`).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct HeaderMatch {

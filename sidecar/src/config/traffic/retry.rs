@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde_saphyr::Spanned;
+use crate::config::shape::Spanned;
 
 use super::super::check::Check;
 use super::super::value::number::number;
