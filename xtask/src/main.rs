@@ -10,6 +10,7 @@ mod demo;
 mod fuzz;
 mod image;
 mod kernels;
+mod kubernetes_test;
 mod lint;
 mod packages;
 mod run;
@@ -76,6 +77,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Build a container image, without a container engine: target/image/sidecar-ARCH.tar.
     Image(image::Options),
+    /// Run the scenarios of a real Kubernetes, on a cluster that is started for them.
+    KubernetesTest(kubernetes_test::Options),
     /// Check formatting, lints, dependencies and house rules.
     Lint,
 }
@@ -110,6 +113,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Torture(options) => torture::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Image(options) => image::run(&options).map(drop),
+        Command::KubernetesTest(options) => kubernetes_test::run(&options),
         Command::Lint => lint::run(),
     }
 }

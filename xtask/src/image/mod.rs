@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use archive::{Entry, Image};
 use clap::{Args, ValueEnum};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The most that an image takes.
 const MOST_BYTES: usize = 25_000_000;
@@ -48,7 +48,18 @@ pub(crate) enum Arch {
 /// Builds the image and says where it is.
 pub(crate) fn run(options: &Options) -> Result<PathBuf> {
     let program = build::run(options.arch, options.debug)?;
-    let program = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    pack(options, &program)
+}
+
+/// An image for tests: the binary, and the archive.
+pub(crate) fn build(arch: Arch, tag: &str, debug: bool) -> Result<(PathBuf, PathBuf)> {
+    let program = build::run(arch, debug)?;
+    let archive = pack(&Options { arch, tag: tag.to_owned(), ca_bundle: None, debug }, &program)?;
+    Ok((program, archive))
+}
+
+fn pack(options: &Options, program: &Path) -> Result<PathBuf> {
+    let program = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     elf::check(&program, options.arch)?;
     let certificates = certificates::read(options.ca_bundle.as_deref())?;
     let image = Image {
@@ -96,7 +107,7 @@ fn entries<'a>(program: &'a [u8], certificates: &'a [u8]) -> Vec<Entry<'a>> {
 
 impl Arch {
     /// This machine's.
-    const fn host() -> Self {
+    pub(crate) const fn host() -> Self {
         if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 }
     }
 

@@ -1,0 +1,65 @@
+//! What is to be seen of Pods on their node.
+
+use sidecar_tests::binary;
+
+use crate::cluster::{Namespace, Pod, on_node, try_on_node};
+
+/// Where the node has version 2 of cgroups: it is hybrid.
+const CGROUPS: &str = "/sys/fs/cgroup/unified/kubepods";
+
+/// The process of a Pod's proxy, as the node numbers it; `None`: there is none now.
+pub(crate) fn proxy_of(pod: &Pod) -> Option<String> {
+    let uid = pod.uid();
+    let script = format!(
+        "for pid in $(cat {CGROUPS}/pod{uid}/*/cgroup.procs {CGROUPS}/*/pod{uid}/*/cgroup.procs 2>/dev/null); do \
+         if [ \"$(cat /proc/$pid/comm)\" = sidecar ]; then echo $pid; fi; done"
+    );
+    let pids = on_node(&["bash", "-c", &script], "");
+    pids.lines().next().map(str::to_owned)
+}
+
+/// Kills a Pod's proxy until the kubelet waits some seconds before it starts it again.
+#[track_caller]
+pub(crate) fn hold_down_proxy(namespace: &Namespace, app: &str) {
+    for restarts in 0.. {
+        let pid = namespace.eventually("the proxy's process", |namespace| proxy_of(&namespace.pods(app)[0]));
+        on_node(&["kill", "-KILL", &pid], "");
+        let waits = namespace.eventually("the kubelet's view of it", |namespace| {
+            let pod = namespace.pods(app).remove(0);
+            let states = pod.0["status"]["containerStatuses"].as_array()?.clone();
+            let proxy = states.iter().find(|state| state["name"] == "sidecar-proxy")?;
+            if proxy["state"]["waiting"]["reason"] == "CrashLoopBackOff" {
+                return Some(true);
+            }
+            (proxy["restartCount"].as_u64()? > restarts && !proxy["state"]["running"].is_null())
+                .then_some(false)
+        });
+        if waits {
+            return;
+        }
+    }
+}
+
+/// Nothing of Pods that are gone is on the node: no cgroup, no pin, no directory. What Pods that armed themselves have
+/// pinned is collected here, as the next Pod's init container does.
+#[track_caller]
+pub(crate) fn is_clean_of(namespace: &Namespace, uids: &[String]) {
+    for uid in uids {
+        let found = format!(
+            "ls -d {CGROUPS}/pod{uid} {CGROUPS}/*/pod{uid} /sys/fs/bpf/sidecar/pod-{uid} /run/sidecar/pod-{uid}"
+        );
+        namespace.eventually(&format!("the end of all that was of Pod {uid}"), |_| {
+            detach_gone();
+            let left = on_node(&["bash", "-c", &format!("{found} 2>/dev/null || true")], "");
+            left.trim().is_empty().then_some(())
+        });
+    }
+}
+
+/// Collects what Pods that are gone have pinned.
+pub(crate) fn detach_gone() {
+    let sidecar = binary();
+    if let Err(error) = try_on_node(&[sidecar.to_str().unwrap(), "detach", "--gone"], "") {
+        panic!("{error}");
+    }
+}
