@@ -1,5 +1,6 @@
 //! On a real Kubernetes, which `cargo xtask kubernetes-test` starts; tests/README.md says how.
 
+mod bypass;
 mod cluster;
 mod init_mode;
 mod lifecycle;

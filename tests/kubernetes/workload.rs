@@ -36,6 +36,15 @@ fn deployment(
     )
 }
 
+/// A Pod with one container.
+pub(crate) fn pod(name: &str, annotations: &str, image: &str, command: &[&str]) -> String {
+    let command = serde_json::to_string(command).unwrap();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}, annotations: {{{annotations}}}}}\n\
+         spec:\n  terminationGracePeriodSeconds: 5\n  containers:\n  - {{name: app, image: \"{image}\", command: {command}}}\n"
+    )
+}
+
 /// Adds the sidecar as a user does, by `sidecar inject`.
 #[track_caller]
 pub(crate) fn injected(yaml: &str, arguments: &[&str]) -> String {
