@@ -18,6 +18,7 @@ use crate::instance::{
     CGROUP_MOUNT, CONTROL_SOCKET, Instance, InstanceName, Owner, PROXY_DIRECTORY, RUN_DIRECTORY,
 };
 use crate::iptables;
+use crate::kubernetes::annotations::Overrides;
 use crate::seeded::Seeded;
 use crate::servers::PortsInUse;
 
@@ -43,11 +44,13 @@ pub struct Args {
     /// Connections with this mark are exempt as well, for a proxy that sets one
     #[arg(long, default_value_t = 0)]
     mark: u32,
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 /// Arms; leaves nothing behind when that fails.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let config = super::load(args.config.as_deref())?;
+    let config = super::load(args.config.as_deref(), &args.overrides)?;
     // A signal waits until all is armed and written down, or nothing is.
     SigSet::all().thread_block().context("block signals")?;
     let mut instance = Instance::claim(Path::new(RUN_DIRECTORY), args.name.clone(), Owner::Nobody)?;

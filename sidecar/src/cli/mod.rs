@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, Files};
 use crate::instance::RUN_DIRECTORY;
+use crate::kubernetes::annotations::Overrides;
 use crate::observe::log::{self, LogFormat};
 use crate::reload::Watch;
 
@@ -102,15 +103,19 @@ pub fn main() -> u8 {
     })
 }
 
-/// The configuration of a file or directory; without one, the defaults.
-fn load(path: Option<&Path>) -> anyhow::Result<Config> {
-    load_to_watch(path).map(|(config, _)| config)
+/// The configuration of a file or directory; without one, the defaults; with what the command line says instead.
+fn load(path: Option<&Path>, overrides: &Overrides) -> anyhow::Result<Config> {
+    load_to_watch(path, overrides).map(|(config, _)| config)
 }
 
 /// Likewise, and what notices later versions of it.
-fn load_to_watch(path: Option<&Path>) -> anyhow::Result<(Config, Option<Watch>)> {
-    let Some(path) = path else { return Ok((Config::default(), None)) };
-    let files = Files::read(path);
+fn load_to_watch(path: Option<&Path>, overrides: &Overrides) -> anyhow::Result<(Config, Option<Watch>)> {
+    let Some(path) = path else {
+        let mut config = Config::default();
+        overrides.apply(&mut config.interception);
+        return Ok((config, None));
+    };
+    let files = Files::read(path).overridden(overrides.clone());
     let watch = Watch::new(path, &files);
     let config = files.config()?;
     for unused in &config.unused {

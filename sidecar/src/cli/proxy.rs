@@ -10,6 +10,7 @@ use crate::config::{Config, Interception, Mode, Ports};
 use crate::host::cgroup::Hierarchy;
 use crate::host::seed;
 use crate::instance::{self, InstanceName, PROXY_DIRECTORY, RUN_DIRECTORY};
+use crate::kubernetes::annotations::Overrides;
 use crate::net::sys;
 use crate::observe::log::LogLevel;
 use crate::reload::{Source, Watch};
@@ -32,11 +33,13 @@ pub struct Args {
     /// The instance that `sidecar init` armed; by default the one of this network namespace
     #[arg(long)]
     name: Option<InstanceName>,
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 /// Serves until SIGTERM.
 pub fn run(args: &Args, log_level: LogLevel) -> anyhow::Result<u8> {
-    let (config, watch) = super::load_to_watch(args.config.as_deref())?;
+    let (config, watch) = super::load_to_watch(args.config.as_deref(), &args.overrides)?;
     super::block_on(serve(args, &config, watch, log_level))
 }
 

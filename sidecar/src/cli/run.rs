@@ -15,6 +15,7 @@ use super::signals::{Hangups, Signals};
 use crate::app::App;
 use crate::config::Config;
 use crate::instance::{InstanceName, RUN_DIRECTORY};
+use crate::kubernetes::annotations::Overrides;
 use crate::observe::log::LogLevel;
 use crate::reload::{Source, Watch};
 use crate::setup::Setup;
@@ -38,7 +39,7 @@ pub struct Args {
 
 /// Runs; returns the exit status, which is CMD's.
 pub fn run(args: &Args, log_level: LogLevel) -> anyhow::Result<u8> {
-    let (config, watch) = super::load_to_watch(args.config.as_deref())?;
+    let (config, watch) = super::load_to_watch(args.config.as_deref(), &Overrides::default())?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => format!("run-{}", std::process::id()).parse()?,

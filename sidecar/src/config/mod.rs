@@ -22,7 +22,7 @@ mod source;
 mod target_ref;
 mod tls;
 pub mod traffic;
-mod value;
+pub(crate) mod value;
 
 #[cfg(test)]
 mod tests;
@@ -41,22 +41,37 @@ pub use target_ref::{DEFAULT_NAMESPACE, ObjectName, TargetRef};
 pub use tls::{BackendTls, CaCertificates, Trust};
 pub use value::percent::Percent;
 
+use crate::kubernetes::annotations::Overrides;
+
 /// How many YAML documents a configuration may have.
 pub const MAX_DOCUMENTS: usize = 1_000;
 
 /// What the files of a configuration hold, or why they cannot be read.
-pub struct Files(Result<Vec<source::Source>, ConfigErrors>);
+pub struct Files {
+    sources: Result<Vec<source::Source>, ConfigErrors>,
+    overrides: Overrides,
+}
 
 impl Files {
     /// Reads what [`Config::load`] reads. Blocks on file I/O.
     pub fn read(path: &Path) -> Self {
-        Self(source::read(path))
+        Self { sources: source::read(path), overrides: Overrides::default() }
+    }
+
+    /// With this in the place of what they say.
+    pub fn overridden(self, overrides: Overrides) -> Self {
+        Self { overrides, ..self }
+    }
+
+    /// What they were overridden with.
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
     }
 
     /// Differs where what is in the files does, or their names.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        match &self.0 {
+        match &self.sources {
             Ok(sources) => sources.hash(&mut hasher),
             Err(errors) => errors.to_string().hash(&mut hasher),
         }
@@ -65,7 +80,9 @@ impl Files {
 
     /// The configuration that they are.
     pub fn config(self) -> Result<Config, ConfigErrors> {
-        build::build(&self.0?)
+        let mut config = build::build(&self.sources?)?;
+        self.overrides.apply(&mut config.interception);
+        Ok(config)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::config::Files;
+use crate::kubernetes::annotations::Overrides;
 
 /// How often the files are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -21,13 +22,18 @@ const SETTLE: Duration = Duration::from_millis(100);
 pub struct Watch {
     path: PathBuf,
     taken: u64,
+    overrides: Overrides,
 }
 
 impl Watch {
     /// From this version on. `None` if it cannot be read twice, as a pipe.
     pub fn new(path: &Path, loaded: &Files) -> Option<Self> {
         let again = fs::metadata(path).is_ok_and(|metadata| metadata.is_file() || metadata.is_dir());
-        again.then(|| Self { path: path.to_owned(), taken: loaded.digest() })
+        again.then(|| Self {
+            path: path.to_owned(),
+            taken: loaded.digest(),
+            overrides: loaded.overrides().clone(),
+        })
     }
 
     /// Resolves when it is time to look. Cancel safe.
@@ -53,8 +59,8 @@ impl Watch {
 
     /// What is there. `None`: the process ends.
     pub async fn read(&self) -> Option<Files> {
-        let path = self.path.clone();
+        let (path, overrides) = (self.path.clone(), self.overrides.clone());
         // The file system may be slow, and this thread answers probes. It fails when the process ends.
-        tokio::task::spawn_blocking(move || Files::read(&path)).await.ok()
+        tokio::task::spawn_blocking(move || Files::read(&path).overridden(overrides)).await.ok()
     }
 }

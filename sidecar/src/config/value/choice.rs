@@ -5,12 +5,12 @@ use clap::ValueEnum;
 /// A word that is none of those allowed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("write {}", allowed.join(" or "))]
-pub(in crate::config) struct ChoiceError {
+pub(crate) struct ChoiceError {
     allowed: Vec<String>,
 }
 
 /// Reads one of the words of `T`.
-pub(in crate::config) fn parse<T: ValueEnum>(text: &str) -> Result<T, ChoiceError> {
+pub(crate) fn parse<T: ValueEnum>(text: &str) -> Result<T, ChoiceError> {
     T::from_str(text, false).map_err(|_| {
         let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
         ChoiceError { allowed: names.map(|name| name.get_name().to_owned()).collect() }
@@ -18,7 +18,7 @@ pub(in crate::config) fn parse<T: ValueEnum>(text: &str) -> Result<T, ChoiceErro
 }
 
 /// Reads one of these words, which stand for the values beside them.
-pub(in crate::config) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&str) -> Result<T, ChoiceError> {
+pub(crate) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&str) -> Result<T, ChoiceError> {
     |text| match words.iter().find(|(word, _)| *word == text) {
         Some((_, value)) => Ok(*value),
         None => Err(ChoiceError { allowed: words.iter().map(|(word, _)| (*word).to_owned()).collect() }),
@@ -26,7 +26,7 @@ pub(in crate::config) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&str) -
 }
 
 /// Reads `true` or `false`.
-pub(in crate::config) fn parse_bool(text: &str) -> Result<bool, ChoiceError> {
+pub(crate) fn parse_bool(text: &str) -> Result<bool, ChoiceError> {
     text.parse().map_err(|_| ChoiceError { allowed: vec!["true".to_owned(), "false".to_owned()] })
 }
 

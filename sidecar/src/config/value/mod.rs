@@ -1,14 +1,14 @@
 //! The values of fields: each file reads one sort from text. Errors say what to write instead.
 
 pub(super) mod address;
-pub(super) mod choice;
+pub(crate) mod choice;
 pub(super) mod duration;
-pub(super) mod name;
-pub(super) mod network;
+pub(crate) mod name;
+pub(crate) mod network;
 pub(super) mod number;
 pub(super) mod path;
 pub(super) mod percent;
-pub(super) mod port;
+pub(crate) mod port;
 pub(super) mod size;
 
 /// True for one or more ASCII digits: `str::parse` alone would also take a sign.

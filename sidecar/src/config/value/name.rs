@@ -2,7 +2,7 @@
 
 /// Why a text is not a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(in crate::config) enum NameError {
+pub(crate) enum NameError {
     #[error(
         "write a name of up to 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
     )]
@@ -12,7 +12,7 @@ pub(in crate::config) enum NameError {
 }
 
 /// Reads an object's name: a DNS subdomain (RFC 1123), as Kubernetes has it.
-pub(in crate::config) fn parse(text: &str) -> Result<String, NameError> {
+pub(crate) fn parse(text: &str) -> Result<String, NameError> {
     let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let part = |part: &str| is_word(part, |byte| good(byte) || byte == b'-');
     if text.len() > 253 || !text.split('.').all(part) {
@@ -22,7 +22,7 @@ pub(in crate::config) fn parse(text: &str) -> Result<String, NameError> {
 }
 
 /// Reads a label's value, as Kubernetes has it, though not an empty one.
-pub(in crate::config) fn parse_label(text: &str) -> Result<String, NameError> {
+pub(crate) fn parse_label(text: &str) -> Result<String, NameError> {
     if text.len() > 63 || !is_word(text, |byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
         return Err(NameError::Label);
     }

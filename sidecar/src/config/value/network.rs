@@ -8,7 +8,7 @@ use super::is_digits;
 
 /// Why a text is not a network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(in crate::config) enum NetworkError {
+pub(crate) enum NetworkError {
     #[error("write a network such as 10.0.0.0/8 or fd00::/8")]
     Malformed,
     #[error("a network needs a prefix length; for this one address write {0}/{1}")]
@@ -23,7 +23,7 @@ pub(in crate::config) enum NetworkError {
 const MAPPED_BITS: u8 = 96;
 
 /// Reads a network. Host bits are dropped, as ip(8) and Istio do; an IPv4-mapped one becomes IPv4.
-pub(in crate::config) fn parse(text: &str) -> Result<IpNet, NetworkError> {
+pub(crate) fn parse(text: &str) -> Result<IpNet, NetworkError> {
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text, None),

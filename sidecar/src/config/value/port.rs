@@ -4,7 +4,7 @@ use super::number::{NumberError, number};
 
 /// Why a text is not a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(in crate::config) enum PortError {
+pub(crate) enum PortError {
     #[error("write a port from 1 to 65535")]
     Port,
     #[error("write a port from 1 to 65535, or 0 for a free one")]
@@ -12,12 +12,12 @@ pub(in crate::config) enum PortError {
 }
 
 /// Reads a port.
-pub(in crate::config) fn parse(text: &str) -> Result<u16, PortError> {
+pub(crate) fn parse(text: &str) -> Result<u16, PortError> {
     number(1..=u16::MAX)(text).map_err(|_: NumberError<u16>| PortError::Port)
 }
 
 /// Reads a port; 0 is `None`: any free one.
-pub(in crate::config) fn parse_or_free(text: &str) -> Result<Option<u16>, PortError> {
+pub(crate) fn parse_or_free(text: &str) -> Result<Option<u16>, PortError> {
     let port = number(0..=u16::MAX)(text).map_err(|_: NumberError<u16>| PortError::PortOrFree)?;
     Ok((port != 0).then_some(port))
 }

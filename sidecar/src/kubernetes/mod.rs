@@ -1,0 +1,3 @@
+//! What the injector, the webhook and the agent know of Kubernetes alike; pure.
+
+pub mod annotations;
