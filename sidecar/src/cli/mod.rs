@@ -6,10 +6,12 @@ pub mod detach;
 pub mod exec;
 pub mod init;
 pub mod pod_end;
+pub mod inject;
 pub mod proxy;
 pub mod run;
 pub mod signals;
 pub mod validate;
+pub mod webhook;
 
 use std::path::{Path, PathBuf};
 
@@ -50,6 +52,10 @@ enum Command {
     Proxy(proxy::Args),
     /// Arm this Pod and exit; `sidecar proxy` then serves it
     Init(init::Args),
+    /// Put the sidecar into Kubernetes manifests
+    Inject(inject::Args),
+    /// Put the sidecar into new Pods, as an admission webhook of Kubernetes
+    Webhook(webhook::Args),
     /// Undo what `init`, or a killed `run`, left armed
     Detach(detach::Args),
     /// Show every live connection
@@ -82,6 +88,8 @@ pub fn main() -> u8 {
         Command::Run(args) => run::run(&args, log_level),
         Command::Proxy(args) => proxy::run(&args, log_level),
         Command::Init(args) => init::run(&args),
+        Command::Inject(args) => inject::run(&args),
+        Command::Webhook(args) => webhook::run(args),
         Command::Detach(args) => detach::run(&args),
         Command::Connections(args) => {
             block_on(connections::run(args, Path::new(RUN_DIRECTORY))).map(|()| DONE)

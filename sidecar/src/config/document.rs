@@ -23,16 +23,22 @@ pub(super) struct Document<'a> {
 pub(super) fn split(source: &Source) -> Vec<Document<'_>> {
     // A byte order mark may come first (YAML 1.2.2, section 5.2).
     let text = source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
-    let (mut documents, mut rest, mut before) = (Vec::new(), text, 0);
-    while !rest.is_empty() {
+    pieces(text)
+        .filter(|(_, text)| lines_of(text).any(has_content))
+        .map(|(before, text)| Document { file: &source.name, before, text })
+        .collect()
+}
+
+/// The documents of a text, also the empty ones, each with how many lines are before it. Together they are the text.
+pub(crate) fn pieces(mut rest: &str) -> impl Iterator<Item = (u64, &str)> {
+    let mut before = 0;
+    std::iter::from_fn(move || {
         let (bytes, lines) = extent(rest);
         let (text, tail) = rest.split_at(bytes);
-        if lines_of(text).any(has_content) {
-            documents.push(Document { file: &source.name, before, text });
-        }
+        let piece = (before, text);
         (rest, before) = (tail, before + lines);
-    }
-    documents
+        (!text.is_empty()).then_some(piece)
+    })
 }
 
 /// The bytes and lines of the first document of `text`.
@@ -55,7 +61,7 @@ fn extent(text: &str) -> (usize, u64) {
 }
 
 /// The lines of a text with their ends: LF, CRLF, or CR alone (YAML 1.2.2, section 5.4).
-fn lines_of(mut text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn lines_of(mut text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let end =
             text.find(['\r', '\n']).map(|at| if text[at..].starts_with("\r\n") { at + 2 } else { at + 1 });
@@ -65,11 +71,13 @@ fn lines_of(mut text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn is_marker(line: &str, marker: &str) -> bool {
+/// Whether a line is this marker, whatever stands behind it.
+pub(crate) fn is_marker(line: &str, marker: &str) -> bool {
     line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
-fn has_content(line: &str) -> bool {
+/// Whether there is more on a line than a marker and a comment.
+pub(crate) fn has_content(line: &str) -> bool {
     let marker = ["---", "..."].into_iter().find(|marker| is_marker(line, marker));
     let line = line.strip_prefix(marker.unwrap_or_default()).unwrap_or(line).trim();
     !line.is_empty() && !line.starts_with('#')

@@ -8,7 +8,7 @@ pub mod access;
 mod backend;
 mod build;
 mod check;
-mod document;
+pub(crate) mod document;
 mod error;
 mod headers;
 mod interception;
@@ -61,6 +61,7 @@ impl Files {
     }
 
     /// With this in the place of what they say.
+    #[must_use]
     pub fn overridden(self, overrides: Overrides) -> Self {
         Self { overrides, ..self }
     }

@@ -134,11 +134,15 @@ impl Roots {
 impl Chain {
     /// Of a file; the certificate itself comes first.
     pub fn read(path: &Path) -> Result<Self, FileError> {
-        let pem = read(path)?;
-        Ok(Self { certificates: certificates(&pem)?, digest: sha256(&pem) })
+        Self::parse(&read(path)?)
     }
 
-    pub(super) fn certificates(&self) -> Vec<CertificateDer<'static>> {
+    /// Of a text.
+    pub fn parse(pem: &[u8]) -> Result<Self, FileError> {
+        Ok(Self { certificates: certificates(pem)?, digest: sha256(pem) })
+    }
+
+    pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
         self.certificates.clone()
     }
 
@@ -152,12 +156,16 @@ impl Chain {
 impl Key {
     /// The first key of a file.
     pub fn read(path: &Path) -> Result<Self, FileError> {
-        let pem = read(path)?;
-        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        Self::parse(&read(path)?)
+    }
+
+    /// The first key of a text.
+    pub fn parse(pem: &[u8]) -> Result<Self, FileError> {
+        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
             pem::Error::NoItemsFound => FileError::NoKey,
             error => error.into(),
         })?;
-        Ok(Self { key, digest: sha256(&pem) })
+        Ok(Self { key, digest: sha256(pem) })
     }
 
     pub(super) fn clone_key(&self) -> PrivateKeyDer<'static> {

@@ -1,6 +1,7 @@
-//! TLS, as a client: whom it believes, what it shows, and the handshake. Nothing is loaded unless a configuration asks for it.
+//! TLS, as a client: whom it believes, what it shows, and the handshake; as a server, what it shows. Nothing is loaded unless a configuration asks for it.
 
 mod files;
+mod shown;
 mod unverified;
 
 use std::error::Error;
@@ -18,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub use self::files::{Chain, FileError, Key, MAX_BYTES, Roots};
+pub use self::shown::Shown;
 use self::unverified::Unverified;
 
 /// The names of protocols that are agreed on in the handshake (RFC 7301, section 6).

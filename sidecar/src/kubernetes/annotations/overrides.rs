@@ -1,7 +1,6 @@
 //! What a Pod sets on its own: annotations for people, flags of `sidecar init` and `sidecar proxy` for what was injected.
 
-use std::fmt::Display;
-
+use clap::ValueEnum;
 use ipnet::IpNet;
 
 use super::{AnnotationError, Annotations, Selection, read};
@@ -100,28 +99,26 @@ impl Overrides {
 
     /// The flags that say the same to `sidecar init` and `sidecar proxy`, one an argument.
     pub fn to_args(&self) -> Vec<String> {
-        let mut args = Vec::new();
-        let mut flag = |name: &str, value: Option<&dyn Display>| {
-            args.extend(value.map(|value| format!("--{name}={value}")));
-        };
-        let word = |value: serde_json::Value| value.as_str().map(str::to_owned);
-        let bypass = self.bypass.and_then(|bypass| word(serde_json::json!(bypass)));
-        flag("bypass", shown(&bypass));
-        let on_proxy_down = self.on_proxy_down.and_then(|way| word(serde_json::json!(way)));
-        flag("on-proxy-down", shown(&on_proxy_down));
-        flag("capture-loopback", shown(&self.capture_loopback));
-        flag("include-inbound-ports", shown(&self.include_inbound_ports));
-        flag("exclude-inbound-ports", shown(&self.exclude_inbound_ports));
-        flag("include-outbound-ports", shown(&self.include_outbound_ports));
-        flag("exclude-outbound-ports", shown(&self.exclude_outbound_ports));
-        flag("include-outbound-cidrs", shown(&self.include_outbound_cidrs));
-        flag("exclude-outbound-cidrs", shown(&self.exclude_outbound_cidrs));
-        args
+        /// As it is written.
+        fn shown<T: ToString>(value: Option<&T>) -> Option<String> {
+            value.map(ToString::to_string)
+        }
+        fn word(value: Option<impl ValueEnum>) -> Option<String> {
+            value.and_then(|value| Some(value.to_possible_value()?.get_name().to_owned()))
+        }
+        let flags = [
+            ("bypass", word(self.bypass)),
+            ("on-proxy-down", word(self.on_proxy_down)),
+            ("capture-loopback", shown(self.capture_loopback.as_ref())),
+            ("include-inbound-ports", shown(self.include_inbound_ports.as_ref())),
+            ("exclude-inbound-ports", shown(self.exclude_inbound_ports.as_ref())),
+            ("include-outbound-ports", shown(self.include_outbound_ports.as_ref())),
+            ("exclude-outbound-ports", shown(self.exclude_outbound_ports.as_ref())),
+            ("include-outbound-cidrs", shown(self.include_outbound_cidrs.as_ref())),
+            ("exclude-outbound-cidrs", shown(self.exclude_outbound_cidrs.as_ref())),
+        ];
+        flags.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?))).collect()
     }
-}
-
-fn shown<T: Display>(value: &Option<T>) -> Option<&dyn Display> {
-    value.as_ref().map(|value| value as &dyn Display)
 }
 
 /// Takes an inclusion over; `all` stands for `*`. False: it names nothing.
