@@ -18,7 +18,12 @@ fn redis() {
     image_of("localhost/redis:1", &PROGRAMS);
     let namespace = Namespace::new("bypass", "");
     let annotations = "sidecar.dev/bypass: \"full\"";
-    let server = pod("server", annotations, "localhost/redis:1", &[PROGRAMS[0], "--protected-mode", "no", "--save", ""]);
+    let server = pod(
+        "server",
+        annotations,
+        "localhost/redis:1",
+        &[PROGRAMS[0], "--protected-mode", "no", "--save", ""],
+    );
     namespace.apply(&injected(&server, &[]));
     let server = namespace.ready("server");
     let load = [PROGRAMS[1], "-h", server.ip(), "-l", "-t", "set,get", "-d", "4096", "-c", "20", "-q"];
