@@ -1,5 +1,6 @@
 //! The subcommands, one a file.
 
+pub mod agent;
 pub mod check;
 pub mod connections;
 pub mod detach;
@@ -49,6 +50,8 @@ enum Command {
     Proxy(proxy::Args),
     /// Arm this Pod and exit; `sidecar proxy` then serves it
     Init(init::Args),
+    /// Arm the Pods of a Kubernetes node; what is armed stays when it ends
+    Agent(agent::Args),
     /// Undo what `init`, or a killed `run`, left armed
     Detach(detach::Args),
     /// Show every live connection
@@ -81,6 +84,7 @@ pub fn main() -> u8 {
         Command::Run(args) => run::run(&args, log_level),
         Command::Proxy(args) => proxy::run(&args, log_level),
         Command::Init(args) => init::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Detach(args) => detach::run(&args),
         Command::Connections(args) => {
             block_on(connections::run(args, Path::new(RUN_DIRECTORY))).map(|()| DONE)
