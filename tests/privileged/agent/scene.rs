@@ -109,6 +109,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the agent: {}\nthe API server: {}", self.agent_said(), self.api.borrow().stdout());
+        }
         self.agent.borrow_mut().take();
         for entry in std::fs::read_dir(self.state()).into_iter().flatten().flatten() {
             // What a scenario that failed has left armed.
