@@ -14,7 +14,7 @@ use crate::arm::Armed;
 use crate::bpf::BpfError;
 use crate::bpf::events::{self, Events};
 use crate::bpf::maps::Meters;
-use crate::bypass::Ladder;
+use crate::bypass::{Current, Ladder};
 use crate::cli::signals::Signals;
 use crate::config::{Config, LogFormat, Ports};
 use crate::drain::Drain;
@@ -26,10 +26,11 @@ use crate::observe::log::LogLevel;
 use crate::observe::metrics::{BpfCounter, BpfSample, BpfStats, MapUse, Metrics};
 use crate::observe::programs::CgroupNames;
 use crate::observe::table::{ConnectionTable, KernelEvent, PATIENCE};
-use crate::proxy::Bound;
+use crate::proxy::{Bound, Steering};
 use crate::reload::{Live, Source};
 use crate::servers::{PortsInUse, Servers};
 use crate::settings::Latest;
+use crate::under_agent::{Channel, UnderAgent};
 use crate::workers::Workers;
 
 /// How many commands of the admin service may wait.
@@ -47,7 +48,8 @@ pub struct App {
     metrics: Metrics,
     cgroups: CgroupNames,
     kernel: Option<(Events, KernelView)>,
-    ladder: Result<Arc<Ladder>, Arc<str>>,
+    ladder: Current,
+    agent: Option<Channel>,
 }
 
 /// Serving.
@@ -105,7 +107,8 @@ impl App {
             metrics,
             cgroups: CgroupNames::new(hierarchy.map(|hierarchy| hierarchy.root.clone())),
             kernel: None,
-            ladder: Err("no kernel half that this process may ask".into()),
+            ladder: Current::none("no kernel half that this process may ask"),
+            agent: None,
         })
     }
 
@@ -119,7 +122,12 @@ impl App {
 
     /// Lets connections climb to the bypass, or says why they cannot.
     pub fn climb(&mut self, ladder: Result<Ladder, String>) {
-        self.ladder = ladder.map(Arc::new).map_err(Arc::from);
+        self.ladder.set(ladder);
+    }
+
+    /// The agent of the node is to arm the Pod, and tells by this channel.
+    pub fn under_agent(&mut self, channel: Channel) {
+        self.agent = Some(channel);
     }
 
     /// Finds cgroups by number.
@@ -175,6 +183,7 @@ impl App {
         };
         let readiness =
             Readiness::new(&[Condition::ConfigLoaded, Condition::ListenersBound, Condition::Armed]);
+        let ports = self.servers.ports();
         let mut servers = self.servers.serve(&state, self.metrics.clone(), readiness.clone(), directory);
         servers.spawn(source.follow(live.clone()));
         servers.spawn({
@@ -182,6 +191,27 @@ impl App {
             async move { http.tidy().await }
         });
         let armed = self.bound.armed;
+        let (steer, steering) = mpsc::channel::<Steering>(CONTROL_QUEUE);
+        if let Some(channel) = self.agent {
+            let under_agent = UnderAgent {
+                interception: config.interception.clone(),
+                max_connections: config.limits.max_connections,
+                ports: PortsInUse {
+                    outbound: self.bound.outbound_port,
+                    inbound: self.bound.inbound_port,
+                    ..ports
+                },
+                table: self.table.clone(),
+                ladder: self.ladder.clone(),
+                readiness: readiness.clone(),
+                steer,
+            };
+            servers.spawn(under_agent.serve(channel));
+        } else if !armed {
+            tracing::warn!(
+                "the kernel half does not know this process: is it armed, for this cgroup and user?"
+            );
+        }
         let view = self.kernel.map(|(events, view)| {
             servers.spawn(join_events(events, self.table.clone(), self.cgroups.clone()));
             view
@@ -194,7 +224,9 @@ impl App {
             let (config, table, drain, cgroups) = (config.clone(), self.table, drain.clone(), self.cgroups);
             let (ladder, serving) = (self.ladder, Arc::clone(&workers));
             tokio::spawn(async move {
-                self.bound.serve(&config, table, drain, cgroups, ladder, serving, http, settings).await;
+                self.bound
+                    .serve(&config, table, drain, cgroups, ladder, serving, http, settings, steering)
+                    .await;
             })
         };
         readiness.met(Condition::ConfigLoaded);

@@ -13,7 +13,7 @@ use crate::bpf::attach::{Attachments, ProgramName};
 use crate::bpf::bypass::proof;
 use crate::bpf::maps::Selection;
 use crate::bpf::pins::{self, PinDirectory};
-use crate::bpf::{BpfError, Kernel, loader, probe};
+use crate::bpf::{BpfError, Kernel, loader};
 use crate::bypass::Ladder;
 use crate::config::{Config, Interception, OnProxyDown};
 use crate::host::cgroup::{CgroupPath, Hierarchy};
@@ -64,6 +64,12 @@ pub enum ArmError {
     /// The network namespace.
     #[error("network namespace")]
     Netns(#[from] io::Error),
+    /// Nothing can be pinned so that it outlives the process that arms.
+    #[error(
+        "no bpffs that outlives this command: mount one on the machine (mount -t bpf bpf /sys/fs/bpf) and, in a \
+         container, mount that; enter a network namespace by nsenter rather than by ip netns exec, which hides it"
+    )]
+    NoBpffs,
     /// The instance's state.
     #[error(transparent)]
     Instance(#[from] crate::instance::InstanceError),
@@ -102,6 +108,11 @@ impl Armed {
         )?;
         kernel.configure(settings_of(interception, exemption))?;
         Ok(Self { kernel, attachments: Attachments::new(pins) })
+    }
+
+    /// Sets anew what the programs decide by, but for the lists.
+    pub fn settle(&mut self, interception: &Interception, exemption: Exemption) -> Result<(), ArmError> {
+        Ok(self.kernel.configure(settings_of(interception, exemption))?)
     }
 
     /// Attaches programs to a cgroup, and writes down that they are.
@@ -151,18 +162,20 @@ impl Armed {
         }
     }
 
-    /// Loads the bypass and pins it for a proxy of another user, which is not there yet. The self-test takes place
-    /// elsewhere on this kernel, since this process is not armed as the proxy. Writes down why, where there is none.
+    /// Loads the bypass and pins it for a proxy of another user, to open or to be handed over. The self-test takes place
+    /// elsewhere on this kernel, since this process is not armed as the proxy: `doubt` says how it went. Writes down why,
+    /// where there is none.
     pub fn pin_bypass(
         &mut self,
         interception: &Interception,
-        user: u32,
+        user: Option<u32>,
+        doubt: impl FnOnce() -> io::Result<Option<String>>,
         instance: &mut Instance,
     ) -> Result<(), ArmError> {
         instance.state.no_bypass = match &instance.state.pins {
             _ if !interception.wants_bypass() => Some("by configuration".to_owned()),
             None => Some(without_bypass(interception, "nothing can be pinned".to_owned())?),
-            Some(pins) => match self.bypass_for(pins, user) {
+            Some(pins) => match self.bypass_for(pins, user, doubt) {
                 Ok(()) => None,
                 Err(doubt) => Some(without_bypass(interception, doubt)?),
             },
@@ -170,8 +183,13 @@ impl Armed {
         Ok(instance.save()?)
     }
 
-    fn bypass_for(&mut self, pins: &Path, user: u32) -> Result<(), String> {
-        if let Some(doubt) = probe::doubt_of_bypass().map_err(|error| error.to_string())? {
+    fn bypass_for(
+        &mut self,
+        pins: &Path,
+        user: Option<u32>,
+        doubt: impl FnOnce() -> io::Result<Option<String>>,
+    ) -> Result<(), String> {
+        if let Some(doubt) = doubt().map_err(|error| error.to_string())? {
             return Err(doubt);
         }
         let netns = sys::netns_cookie().map_err(|error| error.to_string())?;

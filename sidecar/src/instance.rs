@@ -74,6 +74,8 @@ pub enum Owner {
     Process,
     /// `sidecar init`: stays until `sidecar detach`.
     Nobody,
+    /// `sidecar agent`, whichever process that is by now.
+    Agent,
 }
 
 /// All that was set up. Written before each step, so that whatever a killed process leaves behind is listed.
@@ -115,6 +117,12 @@ pub struct State {
     /// The ports on which its proxy listens.
     #[serde(default)]
     pub ports: PortsInUse,
+    /// Set by the agent once all is attached: a number that no other arming has.
+    #[serde(default)]
+    pub generation: u32,
+    /// The agent steers nothing more there; what is under way ends.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// An instance's directory. Removed when dropped, unless it is to stay.
@@ -191,6 +199,8 @@ impl Instance {
             iptables: false,
             netns: 0,
             ports: PortsInUse::default(),
+            generation: 0,
+            leaving: false,
         };
         // Made aside, then renamed: nobody ever finds an instance without its state.
         let scratch = run_directory.join(format!(".{}.{pid}", state.name));
@@ -230,6 +240,11 @@ impl Instance {
             fs::rename(&scratch, &path)
         };
         write().map_err(file("write", &path))
+    }
+
+    /// One that is there already, and stays.
+    pub fn adopt(directory: &Path) -> Result<Self, InstanceError> {
+        Ok(Self { directory: directory.to_owned(), state: read(directory)?, stays: true })
     }
 
     /// Keeps the directory when this is dropped.
@@ -342,7 +357,7 @@ fn remedy(error: &io::Error) -> &'static str {
 }
 
 /// Field 22 of `/proc/PID/stat`. The command's name, field 2, may hold spaces and parentheses.
-fn start_time(pid: i32) -> Option<u64> {
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
     let state = after_name.split_whitespace().next()?;

@@ -2,12 +2,14 @@
 //! ARCHITECTURE.md maps the rooms and walks a connection through them.
 
 pub mod admin;
+pub mod agent;
 pub mod app;
 pub mod arm;
 #[allow(unsafe_code, reason = "the room that talks to the kernel half")]
 pub mod bpf;
 pub mod bypass;
 pub mod cli;
+pub mod collect;
 pub mod config;
 pub mod connection;
 pub mod detach;
@@ -26,6 +28,7 @@ pub mod memory;
 pub mod net;
 pub mod observe;
 pub mod opaque;
+pub mod pod;
 pub mod policy;
 pub mod proxy;
 pub mod reload;
@@ -37,6 +40,7 @@ pub mod settings;
 pub mod setup;
 mod sni;
 pub mod tls;
+pub mod under_agent;
 pub mod upstream;
 pub mod webhook;
 mod workers;

@@ -9,7 +9,7 @@ use sidecar_common::flow::NetnsCookie;
 use crate::arm::ArmError;
 use crate::bpf::Kernel;
 use crate::bpf::maps::Seeds;
-use crate::host::seed::{self, Found};
+use crate::host::seed::{self, Except, Found};
 use crate::net::sys;
 
 /// How often they are looked after.
@@ -23,8 +23,8 @@ pub struct Seeded {
 }
 
 impl Seeded {
-    /// Marks the listeners of the processes in a cgroup and below it, but for those in `proxy`.
-    pub fn new(kernel: &mut Kernel, directory: &Path, proxy: Option<&Path>) -> Result<Self, ArmError> {
+    /// Marks the listeners of the processes in a cgroup and below it, but for the proxy's.
+    pub fn new(kernel: &mut Kernel, directory: &Path, proxy: Except<'_>) -> Result<Self, ArmError> {
         let netns = sys::netns_cookie()?;
         let mut seeds = kernel.seeds()?;
         let listeners = seed::listeners(directory, proxy);

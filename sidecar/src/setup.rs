@@ -7,7 +7,7 @@ use crate::bpf::attach::ProgramName;
 use crate::config::{Config, Mode};
 use crate::detach;
 use crate::host::cgroup::{CgroupError, CgroupPath, Hierarchy};
-use crate::host::seed;
+use crate::host::seed::{self, Except};
 use crate::instance::{self, CGROUP_MOUNT, Instance, InstanceError, InstanceName, Owner};
 use crate::iptables::{self, IptablesError};
 use crate::seeded::Seeded;
@@ -129,8 +129,8 @@ impl Setup {
                 armed.cgroup(programs_for(false), &self.hierarchy, named, &mut self.instance)?;
             }
             let proxy = self.hierarchy.directory(&proxy);
-            self.seeded =
-                Some(Seeded::new(&mut armed.kernel, &self.hierarchy.directory(named), Some(&proxy))?);
+            let directory = self.hierarchy.directory(named);
+            self.seeded = Some(Seeded::new(&mut armed.kernel, &directory, Except::Cgroup(&proxy))?);
         } else {
             armed.cgroup(programs_for(false), &self.hierarchy, &app, &mut self.instance)?;
         }

@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod agent;
 mod bad_input;
 mod bounds;
 mod call_itself;

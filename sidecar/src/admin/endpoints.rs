@@ -15,7 +15,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{StreamExt, iter};
 
 use super::serve::{Handler, Reply, not_found, only, reads, reply, text};
-use crate::bypass::{Ladder, ProgramStanding};
+use crate::bypass::{Current, ProgramStanding};
 use crate::observe::connection::ConnectionEvent;
 use crate::observe::log::{LogError, LogLevel};
 use crate::observe::table::ConnectionTable;
@@ -28,7 +28,7 @@ pub struct AdminState {
     /// `/config_dump`: the configuration in use, and the last one that was refused.
     pub config_json: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// `/bypass`.
-    pub ladder: Result<Arc<Ladder>, Arc<str>>,
+    pub ladder: Current,
     /// `/logging`.
     pub log_level: LogLevel,
     /// `/drain` and `/quitquitquit`.
@@ -99,7 +99,7 @@ impl Handler for AdminState {
 
 impl AdminState {
     fn bypass(&self) -> BypassReport {
-        match &self.ladder {
+        match self.ladder.get() {
             Ok(ladder) => BypassReport { off: None, programs: ladder.programs() },
             Err(reason) => BypassReport { off: Some(reason.to_string()), programs: Vec::new() },
         }

@@ -68,6 +68,9 @@ impl ProgramName {
         _ => panic!("the lookup program is the last one"),
     };
 
+    /// What brings new connections to the proxy. Without these, those that are under way go on.
+    pub const STEERING: [Self; 3] = [Self::Connect4, Self::Connect6, Self::Lookup];
+
     /// Its name in the object.
     pub const fn symbol(self) -> &'static str {
         match self {

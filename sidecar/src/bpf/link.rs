@@ -29,7 +29,13 @@ struct LinkInfo {
     id: u32,
     prog_id: u32,
     reserved: u32,
+    /// What follows is of its kind: of a cgroup's, the cgroup's number; of a network namespace's, its inode and another word.
+    target: [u32; 2],
 }
+
+/// enum `bpf_link_type`.
+const BPF_LINK_TYPE_CGROUP: u32 = 3;
+const BPF_LINK_TYPE_NETNS: u32 = 5;
 
 /// Attaches a program to a cgroup or network namespace. The program stays attached while the link is open or pinned.
 pub fn create(program: BorrowedFd<'_>, target: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
@@ -73,11 +79,35 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
 
 /// The kernel's number of a link.
 pub fn id(link: &OwnedFd) -> io::Result<u32> {
+    info(link).map(|info| info.id)
+}
+
+/// Whether a link to a cgroup or network namespace still has it: the kernel detaches links from what goes.
+pub fn is_attached(link: &OwnedFd) -> io::Result<bool> {
+    let LinkInfo { kind, target: [first, second], .. } = info(link)?;
+    Ok(match kind {
+        BPF_LINK_TYPE_CGROUP => (first, second) != (0, 0),
+        BPF_LINK_TYPE_NETNS => first != 0,
+        _ => true,
+    })
+}
+
+/// Detaches a link from its cgroup or network namespace. Fine when it is detached.
+pub fn detach_open(link: &OwnedFd) -> io::Result<bool> {
+    match bpf(BPF_LINK_DETACH, &mut Attr::of_words([number(link.as_raw_fd())?, 0, 0, 0])) {
+        Ok(_) => Ok(true),
+        // Its cgroup or network namespace is gone already.
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn info(link: &OwnedFd) -> io::Result<LinkInfo> {
     let mut info = LinkInfo::default();
     let size = u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?;
     let mut attr = Attr([pair(number(link.as_raw_fd())?, size), (&raw mut info) as u64, 0, 0, 0, 0]);
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    Ok(info.id)
+    Ok(info)
 }
 
 /// Detaches a link from its cgroup or network namespace, wherever it is pinned. `Ok(false)`: there is none.
@@ -89,13 +119,7 @@ pub fn detach(id: u32) -> io::Result<bool> {
         Err(error) => return Err(error),
     };
     // SAFETY: the kernel has just made this file descriptor for us.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    match bpf(BPF_LINK_DETACH, &mut Attr::of_words([number(link.as_raw_fd())?, 0, 0, 0])) {
-        Ok(_) => Ok(true),
-        // Its cgroup or network namespace is gone already.
-        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(false),
-        Err(error) => Err(error),
-    }
+    detach_open(&unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 impl Attr {

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::BpfError;
+use super::attach::ProgramName;
+use super::{BpfError, link};
 
 /// A directory for pins, and whether we mounted the file system that holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +59,45 @@ pub fn remove(directory: &PinDirectory) -> Result<(), BpfError> {
         })
     };
     result.map_err(|cause| BpfError::File { operation: "remove the pins in", path: path.clone(), cause })
+}
+
+/// The links that are pinned in a directory, with their paths. Other pins are left out.
+pub fn links(directory: &Path) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if program_of(&entry.file_name().to_string_lossy()).is_some() {
+            let path = entry.path();
+            found.push((path.clone(), link::open(&path)?));
+        }
+    }
+    Ok(found)
+}
+
+/// Takes programs off that are pinned in a directory, with their pins. Fine when they are gone.
+pub fn take_off(directory: &Path, programs: &[ProgramName]) -> Result<(), BpfError> {
+    let failed = |cause| BpfError::File { operation: "take off links in", path: directory.to_owned(), cause };
+    for (path, link) in links(directory).map_err(failed)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if program_of(&name).is_some_and(|name| programs.iter().any(|program| program.symbol() == name)) {
+            link::detach_open(&link).map_err(failed)?;
+            gone(fs::remove_file(&path)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The directories of instances on a mounted bpffs.
+pub fn directories() -> Vec<PathBuf> {
+    let Some(bpffs) = mounted_bpffs() else { return Vec::new() };
+    let entries = fs::read_dir(bpffs.join("sidecar")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+/// Links are pinned under the program's name and a number.
+fn program_of(name: &str) -> Option<&str> {
+    let (program, number) = name.rsplit_once('-')?;
+    number.parse::<usize>().ok().map(|_| program)
 }
 
 fn gone(result: io::Result<()>) -> io::Result<()> {

@@ -7,6 +7,8 @@
 pub mod hop;
 mod standings;
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use sidecar_common::bypass::term;
 
 pub use self::standings::ProgramStanding;
@@ -22,6 +24,28 @@ pub struct Ladder {
     level: Bypass,
     rules: Vec<BypassRule>,
     standings: Standings,
+}
+
+/// The ladder of an instance, or why it has none; the agent of a node may bring one later. A handle: clones share it.
+#[derive(Clone)]
+pub struct Current(Arc<RwLock<Result<Arc<Ladder>, Arc<str>>>>);
+
+impl Current {
+    /// None, for this reason.
+    pub fn none(reason: &str) -> Self {
+        Self(Arc::new(RwLock::new(Err(reason.into()))))
+    }
+
+    /// The one for connections that begin now.
+    pub fn get(&self) -> Result<Arc<Ladder>, Arc<str>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connections that begin from now on climb this one.
+    pub fn set(&self, ladder: Result<Ladder, String>) {
+        let ladder = ladder.map(Arc::new).map_err(Arc::from);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = ladder;
+    }
 }
 
 impl Ladder {

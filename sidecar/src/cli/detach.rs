@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::collect;
 use crate::detach::undo;
 use crate::instance::{self, InstanceName, Owner, RUN_DIRECTORY, State};
 
@@ -19,11 +20,17 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Args {
     /// The instance; one that still runs is asked to end. By default all that nobody looks after any more
     name: Option<InstanceName>,
+    /// Remove the pins of Pods that are gone from this node, and nothing else
+    #[arg(long, conflicts_with = "name")]
+    gone: bool,
 }
 
 /// Undoes; prints a line for each instance.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let run_directory = Path::new(RUN_DIRECTORY);
+    if args.gone {
+        return Ok(gone(run_directory));
+    }
     let mut status = super::DONE;
     instance::remove_abandoned_claims(run_directory);
     for directory in instance::directories(run_directory) {
@@ -55,6 +62,20 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
 }
 
+fn gone(run_directory: &Path) -> u8 {
+    let mut status = super::DONE;
+    for (name, removed) in collect::gone(run_directory) {
+        match removed {
+            Ok(()) => println!("{name}: removed"),
+            Err(error) => {
+                eprintln!("sidecar: {name}: {error}");
+                status = super::FAILED;
+            }
+        }
+    }
+    status
+}
+
 /// What was done; `None`: it is looked after.
 fn one(directory: &Path, state: &State, named: bool) -> anyhow::Result<Option<&'static str>> {
     if state.owner == Owner::Process && state.is_alive() {
@@ -70,6 +91,10 @@ fn one(directory: &Path, state: &State, named: bool) -> anyhow::Result<Option<&'
             pause();
         }
         return Ok(Some("ended"));
+    }
+    // The agent looks after its own, also where it is just being replaced.
+    if state.owner == Owner::Agent && !named {
+        return Ok(None);
     }
     undo(directory, state)?;
     Ok(Some("detached"))

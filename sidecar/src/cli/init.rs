@@ -8,9 +8,10 @@ use anyhow::Context;
 use nix::sys::signal::SigSet;
 use nix::unistd::{Pid, getppid};
 
-use super::proxy::with_defaults;
-use crate::arm::{self, Armed, Exemption, programs_for};
-use crate::config::{Config, Mode, Ports};
+use crate::arm;
+use crate::bpf::probe;
+use crate::collect;
+use crate::config::{Config, Mode};
 use crate::detach::undo;
 use crate::host::cgroup::{CgroupPath, Hierarchy};
 use crate::host::pod_cgroup::{self, PodUid};
@@ -21,11 +22,8 @@ use crate::instance::{
 };
 use crate::iptables;
 use crate::kubernetes::annotations::Overrides;
-use crate::seeded::Seeded;
-use crate::servers::PortsInUse;
+use crate::pod::{self, Bypass, PROXY_UID, Pod};
 
-/// The proxy's user in a Pod, as Istio's.
-const PROXY_UID: u32 = 1337;
 /// The name of an instance outside Kubernetes.
 const POD: &str = "pod";
 
@@ -63,6 +61,9 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     let config = super::load(args.config.as_deref(), &args.overrides)?;
     // A signal waits until all is armed and written down, or nothing is.
     SigSet::all().thread_block().context("block signals")?;
+    if args.pod_uid.is_some() {
+        collect_what_pods_left();
+    }
     let mut instance = claim(args)?;
     match arm(args, &config, &mut instance) {
         Ok(()) => {
@@ -79,11 +80,21 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
 }
 
+/// No container of theirs can: nobody else may be there to do it on a node without an agent.
+fn collect_what_pods_left() {
+    for (name, removed) in collect::gone(Path::new(RUN_DIRECTORY)) {
+        match removed {
+            Ok(()) => tracing::info!(%name, "collected what a Pod has left"),
+            Err(error) => tracing::warn!(%name, %error, "what a Pod has left stays"),
+        }
+    }
+}
+
 fn claim(args: &Args) -> anyhow::Result<Instance> {
     let run_directory = Path::new(RUN_DIRECTORY);
     let name = match (&args.name, &args.pod_uid) {
         (Some(name), _) => name.clone(),
-        (None, Some(uid)) => InstanceName::try_from(format!("pod-{uid}"))?,
+        (None, Some(uid)) => InstanceName::try_from(format!("{}{uid}", collect::PREFIX))?,
         (None, None) => InstanceName::try_from(POD.to_owned())?,
     };
     match Instance::claim(run_directory, name.clone(), Owner::Nobody) {
@@ -118,24 +129,14 @@ fn cgroup(args: &Args, instance: &Instance) -> anyhow::Result<(Hierarchy, Cgroup
 fn arm(args: &Args, config: &Config, instance: &mut Instance) -> anyhow::Result<()> {
     give_the_proxy_a_place(instance.directory(), args.uid)?;
     instance.state.netns = seed::own_netns().unwrap_or_default();
-    let own = in_use(with_defaults(config.ports));
+    let own = pod::ports(config.ports);
     match config.interception.mode {
         Mode::Ebpf => {
             let (hierarchy, cgroup) = cgroup(args, instance)?;
-            let exemption =
-                Exemption::User { uid: args.uid, mark: args.mark, ports: [own.outbound, own.inbound] };
-            let mut armed = Armed::load(&without_own_ports(config), exemption, instance)?;
-            anyhow::ensure!(
-                instance.state.pins.is_some() && (!instance.state.pins_mounted || in_the_machines_mounts()),
-                "no bpffs that outlives this command: mount one on the machine (mount -t bpf bpf /sys/fs/bpf) and, in a \
-                 container, mount that; enter a network namespace by nsenter rather than by ip netns exec, which hides it"
-            );
-            armed.pin_bypass(&config.interception, args.uid, instance)?;
-            instance.state.armed = Some(cgroup.clone());
-            armed.cgroup(programs_for(true), &hierarchy, &cgroup, instance)?;
-            // Nobody looks after them from here on: the mark of one that closes stays.
-            Seeded::new(&mut armed.kernel, &hierarchy.directory(&cgroup), None)?;
-            armed.netns(instance)?;
+            let pod =
+                Pod { hierarchy: &hierarchy, cgroup: &cgroup, user: args.uid, mark: args.mark, ports: own };
+            let bypass = Bypass { opened_by: Some(args.uid), doubt: &probe::doubt_of_bypass };
+            pod.arm(config, &bypass, in_the_machines_mounts, instance)?;
         }
         Mode::Iptables => {
             anyhow::ensure!(args.mark == 0, "--mark is for `interception: ebpf`; rules spare the user alone");
@@ -202,24 +203,4 @@ fn parent_of(pid: Pid) -> Pid {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     Pid::from_raw(parent.and_then(|parent| parent.trim().parse().ok()).unwrap_or(0))
-}
-
-fn in_use(ports: Ports) -> PortsInUse {
-    let or_none = Option::unwrap_or_default;
-    PortsInUse {
-        outbound: or_none(ports.outbound),
-        inbound: or_none(ports.inbound),
-        admin: or_none(ports.admin),
-        metrics: or_none(ports.metrics),
-        health: or_none(ports.health),
-    }
-}
-
-/// The proxy's own ports are not steered, also those of a proxy that does not say what its listeners are for.
-fn without_own_ports(config: &Config) -> Config {
-    let mut config = config.clone();
-    let own = in_use(with_defaults(config.ports));
-    let own = [own.outbound, own.inbound, own.admin, own.metrics, own.health];
-    config.interception.inbound.exclude_ports.extend(own);
-    config
 }

@@ -1,5 +1,6 @@
 //! The subcommands, one a file.
 
+pub mod agent;
 pub mod check;
 pub mod connections;
 pub mod detach;
@@ -56,6 +57,8 @@ enum Command {
     Inject(inject::Args),
     /// Put the sidecar into new Pods, as an admission webhook of Kubernetes
     Webhook(webhook::Args),
+    /// Arm the Pods of a Kubernetes node; what is armed stays when it ends
+    Agent(agent::Args),
     /// Undo what `init`, or a killed `run`, left armed
     Detach(detach::Args),
     /// Show every live connection
@@ -90,6 +93,7 @@ pub fn main() -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Inject(args) => inject::run(&args),
         Command::Webhook(args) => webhook::run(args),
+        Command::Agent(args) => agent::run(&args),
         Command::Detach(args) => detach::run(&args),
         Command::Connections(args) => {
             block_on(connections::run(args, Path::new(RUN_DIRECTORY))).map(|()| DONE)

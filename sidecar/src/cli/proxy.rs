@@ -2,28 +2,32 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+
 use super::pod_end;
 use super::signals::{Hangups, Signals};
 use crate::app::{App, Running};
 use crate::bpf::bypass::Bypass;
 use crate::bypass::Ladder;
-use crate::config::{Config, Interception, Mode, Ports};
+use crate::config::{Config, Interception, Mode};
 use crate::host::cgroup::Hierarchy;
 use crate::host::seed;
 use crate::instance::{self, InstanceName, PROXY_DIRECTORY, RUN_DIRECTORY};
 use crate::kubernetes::annotations::Overrides;
 use crate::net::sys;
 use crate::observe::log::LogLevel;
+use crate::pod::with_defaults;
 use crate::reload::{Source, Watch};
+use crate::under_agent::Channel;
 
-/// Istio's ports.
-const PORTS: Ports = Ports {
-    outbound: Some(15001),
-    inbound: Some(15006),
-    admin: Some(15000),
-    metrics: Some(15020),
-    health: Some(15021),
-};
+/// Who arms the proxy's Pod.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum ArmedBy {
+    /// `sidecar init`, before this proxy starts
+    Init,
+    /// The agent of the node, which finds this proxy when it listens
+    Agent,
+}
 
 /// `sidecar proxy`
 #[derive(clap::Args, Debug)]
@@ -34,6 +38,9 @@ pub struct Args {
     /// The instance that `sidecar init` armed; by default the one of this network namespace
     #[arg(long)]
     name: Option<InstanceName>,
+    /// Who arms this Pod. By default the agent, where this is a Pod and no instance is armed in its network namespace
+    #[arg(long, value_name = "WHO")]
+    armed_by: Option<ArmedBy>,
     /// Leave when the application's processes have ended, for a Job; its Pod needs `shareProcessNamespace: true`
     #[arg(long)]
     until_alone: bool,
@@ -61,17 +68,28 @@ async fn serve(
     let directory = directory(args.name.as_ref());
     let name = directory.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let name = name.unwrap_or_else(|| format!("proxy-{}", std::process::id()));
-    if directory.is_none() && config.interception.mode != Mode::None {
+    let by_agent = match args.armed_by {
+        Some(who) => who == ArmedBy::Agent,
+        None => directory.is_none() && args.pod_uid.is_some() && config.interception.mode == Mode::Ebpf,
+    };
+    if directory.is_none() && !by_agent && config.interception.mode != Mode::None {
         tracing::warn!("no instance is armed in this network namespace: is `sidecar init` to come?");
     }
     let mut app = App::bind(config, with_defaults(config.ports), &name, Hierarchy::visible().as_ref())?;
-    let ladder = ladder(&config.interception, directory.as_deref());
-    if let Err(reason) = &ladder
-        && config.interception.insists_on_bypass()
-    {
-        tracing::warn!("the bypass is off: {reason}");
+    if by_agent {
+        app.under_agent(
+            Channel::bind().context("listen for the agent: does another proxy run in this Pod?")?,
+        );
+        app.climb(Err("the agent has not armed this Pod".to_owned()));
+    } else {
+        let ladder = ladder(&config.interception, directory.as_deref());
+        if let Err(reason) = &ladder
+            && config.interception.insists_on_bypass()
+        {
+            tracing::warn!("the bypass is off: {reason}");
+        }
+        app.climb(ladder);
     }
-    app.climb(ladder);
     let place = directory.map(|directory| directory.join(PROXY_DIRECTORY));
     let running = app.serve(config, source, log_level, place.as_deref())?;
     until_it_may_leave(args, &running, &mut signals).await;
@@ -116,17 +134,6 @@ fn ladder(interception: &Interception, directory: Option<&Path>) -> Result<Ladde
     let kernel =
         kernel.map_err(|error| format!("what is pinned in {} cannot be used: {error}", pins.display()))?;
     Ok(Ladder::new(kernel, interception))
-}
-
-/// Where the configuration fixes no port, Istio's.
-pub fn with_defaults(ports: Ports) -> Ports {
-    Ports {
-        outbound: ports.outbound.or(PORTS.outbound),
-        inbound: ports.inbound.or(PORTS.inbound),
-        admin: ports.admin.or(PORTS.admin),
-        metrics: ports.metrics.or(PORTS.metrics),
-        health: ports.health.or(PORTS.health),
-    }
 }
 
 /// The directory of the instance that serves this network namespace, if `sidecar init` made one.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use hyper::Uri;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::access::AccessPolicy;
 use super::route::Routes;
@@ -54,8 +54,8 @@ pub struct Config {
 }
 
 /// Which traffic is handed to the proxy, and how.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Interception {
     /// What hands the traffic over.
     pub mode: Mode,
@@ -72,7 +72,7 @@ pub struct Interception {
 }
 
 /// What hands traffic to the proxy.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// eBPF programs on the cgroup and the network namespace.
@@ -85,7 +85,7 @@ pub enum Mode {
 }
 
 /// Whether bytes may go from socket to socket without the TCP stack.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bypass {
     /// Never.
@@ -100,8 +100,8 @@ pub enum Bypass {
 }
 
 /// Connections for which the bypass is set on its own: those that all lists name. An empty list names all.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct BypassRule {
     /// Ports of services, dialled or served.
     pub ports: Vec<u16>,
@@ -114,7 +114,7 @@ pub struct BypassRule {
 }
 
 /// What happens to captured traffic while no proxy listens.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnProxyDown {
     /// It passes untouched.
@@ -127,8 +127,8 @@ pub enum OnProxyDown {
 /// Which connections that the application opens are captured. An exclusion beats an inclusion.
 ///
 /// Networks and ports are sorted, without duplicates; networks have no host bits and no IPv4-mapped form.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Outbound {
     /// Also destinations on loopback.
     pub capture_loopback: bool,
@@ -146,8 +146,8 @@ pub struct Outbound {
 
 /// Which connections that the application accepts are captured, among the ports on which it listens.
 /// An exclusion beats an inclusion; the lists are kept as those of [`Outbound`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Inbound {
     /// Ports that are captured; empty: all.
     pub include_ports: Vec<u16>,

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 pub use self::ingress::{Front, Ingress};
 pub use self::sockets::Sockets;
-use crate::bypass::Ladder;
+use crate::bypass::Current;
 use crate::bypass::hop::Hop;
 use crate::config::Mode;
 use crate::detect::{self, Spoken};
@@ -44,7 +44,7 @@ pub struct Shared {
     /// Finds the paths of cgroups.
     pub cgroups: CgroupNames,
     /// Where connections climb to the bypass, or why there is none.
-    pub ladder: Result<Arc<Ladder>, Arc<str>>,
+    pub ladder: Current,
     /// What HTTP connections share.
     pub http: Arc<http::Common>,
 }
@@ -273,8 +273,8 @@ impl Accepted {
 impl Shared {
     /// The hop of a further connection to an upstream.
     pub fn later_hop(&self) -> Option<Hop> {
-        let ladder = self.ladder.as_ref().ok()?;
-        Some(Hop::new(Arc::clone(ladder), Direction::Inbound, self.cgroups.clone(), Arc::default()))
+        let ladder = self.ladder.get().ok()?;
+        Some(Hop::new(ladder, Direction::Inbound, self.cgroups.clone(), Arc::default()))
     }
 
     /// The destination is a listener of this proxy.

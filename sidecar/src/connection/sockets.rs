@@ -85,7 +85,7 @@ impl Sockets {
     /// Puts the hops on the ladder, if there is one.
     pub fn climb(&self, tracked: &Tracked) {
         let state = &tracked.counters().bypass;
-        let ladder = match &self.shared.ladder {
+        let ladder = match self.shared.ladder.get() {
             Ok(ladder) => ladder,
             Err(reason) => {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +99,7 @@ impl Sockets {
         };
         let hop = |of_program: bool, direction| {
             let state = if of_program { Arc::clone(state) } else { Arc::default() };
-            Hop::new(Arc::clone(ladder), direction, self.shared.cgroups.clone(), state)
+            Hop::new(Arc::clone(&ladder), direction, self.shared.cgroups.clone(), state)
         };
         // The client's program dialled, the upstream's accepts.
         let outbound = self.direction == Direction::Outbound;

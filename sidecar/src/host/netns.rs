@@ -13,14 +13,18 @@ use nix::sched::{CloneFlags, setns};
 pub fn within<T: Send>(inode: u64, work: impl FnOnce() -> T + Send) -> io::Result<Option<T>> {
     let is_it = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == inode);
     let Some(path) = holders().find(is_it) else { return Ok(None) };
-    let namespace = File::open(path)?;
+    inside(&File::open(path)?, work).map(Some)
+}
+
+/// Does `work` in an open network namespace, on a thread of its own. Needs CAP_SYS_ADMIN.
+pub fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let enter = || {
-        setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
         Ok(work())
     };
     // The thread alone moves, and ends.
     thread::scope(|scope| match scope.spawn(enter).join() {
-        Ok(result) => result.map(Some),
+        Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     })
 }

@@ -22,9 +22,9 @@ pub struct Found {
     pub program: Program,
 }
 
-/// The inode of this process's network namespace, which names it.
+/// The inode of this thread's network namespace, which names it.
 pub fn own_netns() -> Option<u64> {
-    namespace("/proc/self/ns/net")
+    namespace("/proc/thread-self/ns/net")
 }
 
 /// The inode of the machine's first network namespace; `None`: we are not allowed to know.
@@ -32,15 +32,31 @@ pub fn netns_of_init() -> Option<u64> {
     namespace("/proc/1/ns/net")
 }
 
-/// The listeners of the processes in a cgroup and below it, but for those in `proxy`, that are in this process's
-/// network namespace. A process that ends meanwhile is left out.
-pub fn listeners(directory: &Path, proxy: Option<&Path>) -> Vec<Found> {
+/// Whose listeners are none of programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Except<'a> {
+    /// Those of processes in this cgroup and below it.
+    Cgroup(&'a Path),
+    /// Those of this user's processes.
+    User(u32),
+}
+
+/// The listeners of the processes in a cgroup and below it, but for the proxy's, that are in this thread's network
+/// namespace. A process that ends meanwhile is left out.
+pub fn listeners(directory: &Path, proxy: Except<'_>) -> Vec<Found> {
     let Some(netns) = own_netns() else { return Vec::new() };
-    let own = proxy.map(cgroup::members_below).unwrap_or_default();
+    let own = match proxy {
+        Except::Cgroup(path) => cgroup::members_below(path),
+        Except::User(_) => Vec::new(),
+    };
+    let is_proxy = |pid: Pid| match proxy {
+        Except::Cgroup(_) => own.contains(&pid),
+        Except::User(user) => fs::metadata(format!("/proc/{pid}")).is_ok_and(|of| of.uid() == user),
+    };
     let mut by_inode = listening_inodes();
     let mut found = Vec::new();
     for pid in cgroup::members_below(directory) {
-        if own.contains(&pid) || namespace(&format!("/proc/{pid}/ns/net")) != Some(netns) {
+        if is_proxy(pid) || namespace(&format!("/proc/{pid}/ns/net")) != Some(netns) {
             continue;
         }
         // A socket that several processes share is counted once: it is one listener.
@@ -53,10 +69,10 @@ pub fn listeners(directory: &Path, proxy: Option<&Path>) -> Vec<Found> {
     found
 }
 
-/// The listening sockets of this process's network namespace, by inode.
+/// The listening sockets of this thread's network namespace, by inode.
 pub fn listening_inodes() -> HashMap<u64, SocketAddr> {
     let mut by_inode = HashMap::new();
-    for (file, v4) in [("/proc/self/net/tcp", true), ("/proc/self/net/tcp6", false)] {
+    for (file, v4) in [("/proc/thread-self/net/tcp", true), ("/proc/thread-self/net/tcp6", false)] {
         let text = fs::read_to_string(file).unwrap_or_default();
         by_inode.extend(text.lines().skip(1).filter_map(|line| listening(line, v4)));
     }

@@ -89,9 +89,8 @@ pub fn sibling(
     address: SocketAddr,
     what: &'static str,
     role: Option<Role>,
-) -> Result<std::net::TcpListener, ListenError> {
-    let bound = bind(address, role, Place::Shared).and_then(|bound| bound.listener.into_std());
-    bound.map_err(|cause| ListenError { address, what, cause })
+) -> Result<Announced, ListenError> {
+    bind(address, role, Place::Shared).map_err(|cause| ListenError { address, what, cause })
 }
 
 /// Takes a listener off: the kernel half sends nothing here any more, and what waits can still be accepted.

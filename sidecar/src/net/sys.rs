@@ -1,9 +1,10 @@
 //! System calls that no library wraps: socket options, our own (see `sidecar_common::option`), `TCP_INFO`, `SO_NETNS_COOKIE`.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use sidecar_common::connection::Record;
 use sidecar_common::flow::{NetnsCookie, Role};
 use sidecar_common::option::{self, Announce, Forward};
@@ -91,6 +92,31 @@ pub fn netns_cookie() -> io::Result<NetnsCookie> {
         Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(0),
         Err(error) => Err(error),
     }
+}
+
+/// Writes to a Unix socket, with a file descriptor for whoever reads the first of these bytes (unix(7), `SCM_RIGHTS`).
+pub fn send_with(socket: &impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<usize> {
+    let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let control = if fds.is_empty() { &[] } else { &rights[..] };
+    let socket = socket.as_fd().as_raw_fd();
+    Ok(sendmsg::<()>(socket, &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?)
+}
+
+/// Reads from a Unix socket, with a file descriptor that came along. Of more than one, all but the first are closed.
+pub fn receive_with(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut control = nix::cmsg_space!(RawFd);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let socket = socket.as_fd().as_raw_fd();
+    let received = recvmsg::<()>(socket, &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut came = Vec::new();
+    for message in received.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = message {
+            // SAFETY: the kernel has just made these file descriptors for us.
+            came.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok((received.bytes, came.into_iter().next()))
 }
 
 fn set<T>(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {

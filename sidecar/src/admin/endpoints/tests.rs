@@ -39,7 +39,7 @@ impl Bench {
         let (filter, log_level) = LogLevel::new("info").unwrap();
         let (control, commands) = mpsc::channel(1);
         let config_json = Arc::new(|| serde_json::json!({"generation": 1}));
-        let ladder = Err("a test".into());
+        let ladder = crate::bypass::Current::none("a test");
         let state = AdminState { table: table.clone(), config_json, ladder, log_level, control };
         let server = Server::start(Limits::default(), state).await;
         Self { table, server, commands, _filter: filter }

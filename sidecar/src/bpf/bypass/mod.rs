@@ -105,14 +105,24 @@ impl Bypass {
     /// Opens what [`Self::pin`] pinned, for sockets of this network namespace. Takes no capability, but a kernel that
     /// lets everybody run a program that they may open (5.19, c8644cd0efe7).
     pub fn open(pins: &Path, netns: NetnsCookie) -> io::Result<Self> {
-        let bypass = Self { enrol: link::open(&pins.join(ENROL_PIN))?, netns, parts: None };
+        Self::handed(Self::program(pins)?, netns)
+    }
+
+    /// The program to ask, which [`Self::pin`] pinned, for whoever is to be given it.
+    pub fn program(pins: &Path) -> io::Result<OwnedFd> {
+        link::open(&pins.join(ENROL_PIN))
+    }
+
+    /// The bypass by its program, as another process has opened it; the rest is kept by pins. Takes no capability either.
+    pub fn handed(enrol: OwnedFd, netns: NetnsCookie) -> io::Result<Self> {
+        let bypass = Self { enrol, netns, parts: None };
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         bypass.ask(Ask::Count, Hop { cookie: 0, local: nowhere, remote: nowhere }, 0)?;
         Ok(bypass)
     }
 
-    /// Keeps it when this process ends, for a proxy that runs as `user`.
-    pub fn pin(&self, pins: &Path, user: u32) -> Result<(), BpfError> {
+    /// Keeps it when this process ends; for a proxy that runs as `user` to open, or to be handed over.
+    pub fn pin(&self, pins: &Path, user: Option<u32>) -> Result<(), BpfError> {
         let enrol = pins.join(ENROL_PIN);
         let failed = |operation: &'static str, path: &Path| {
             let path = path.to_owned();
@@ -126,7 +136,10 @@ impl Bypass {
             link::pin(parts.sockets.fd().as_fd(), &sockets).map_err(failed("pin a map as", &sockets))?;
         }
         link::pin(self.enrol.as_fd(), &enrol).map_err(failed("pin a program as", &enrol))?;
-        chown(&enrol, Some(user), None).map_err(failed("give to the proxy's user", &enrol))
+        match user {
+            Some(user) => chown(&enrol, Some(user), None).map_err(failed("give to the proxy's user", &enrol)),
+            None => Ok(()),
+        }
     }
 
     /// Asks about a hop; takes some microseconds. `terms`: bits of [`sidecar_common::bypass::term`].

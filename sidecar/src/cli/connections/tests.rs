@@ -38,7 +38,7 @@ impl Running {
         let table = ConnectionTable::new(name.into(), 8);
         let (filter, log_level) = LogLevel::new("info").unwrap();
         let config_json = Arc::new(|| serde_json::Value::Null);
-        let ladder = Err("a test".into());
+        let ladder = crate::bypass::Current::none("a test");
         let control = mpsc::channel(1).0;
         let state = AdminState { table: table.clone(), config_json, ladder, log_level, control };
         let mut server = JoinSet::new();

@@ -1,0 +1,59 @@
+//! What Pods leave on a node: a container cannot remove its pins when its Pod ends, and the kernel detaches links from a
+//! cgroup and a network namespace that go, but keeps what is pinned.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::bpf::pins::{self, PinDirectory};
+use crate::bpf::{BpfError, link};
+use crate::instance::{self, InstanceName};
+
+/// Instances of Pods are named so, followed by the Pod's UID.
+pub const PREFIX: &str = "pod-";
+/// A directory without any link belongs to somebody who is just arming, unless it is older.
+const ARMING: Duration = Duration::from_secs(60);
+
+/// Removes the pins, and the directories, of Pods whose cgroup and network namespace are both gone. Returns the names of
+/// those that were there, and what went wrong with some.
+pub fn gone(run_directory: &Path) -> Vec<(String, Result<(), BpfError>)> {
+    let of_pods = pins::directories().into_iter().filter_map(|path| {
+        let name = path.file_name()?.to_str()?.to_owned();
+        name.starts_with(PREFIX).then_some((name, path))
+    });
+    of_pods.filter_map(|(name, path)| Some((name.clone(), one(run_directory, &name, path)?))).collect()
+}
+
+/// `None`: the Pod is there.
+fn one(run_directory: &Path, name: &str, path: PathBuf) -> Option<Result<(), BpfError>> {
+    match is_gone(&path) {
+        Ok(false) => return None,
+        Ok(true) => {}
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(cause) => return Some(Err(BpfError::File { operation: "look at the pins in", path, cause })),
+    }
+    let removed = pins::remove(&PinDirectory { path, mounted: false });
+    if removed.is_ok() && name.parse::<InstanceName>().is_ok() {
+        let directory = run_directory.join(name);
+        if directory.is_dir()
+            && let Err(error) = instance::remove(&directory)
+        {
+            tracing::warn!(%error, "the directory of a Pod that is gone stays");
+        }
+    }
+    Some(removed)
+}
+
+fn is_gone(path: &Path) -> std::io::Result<bool> {
+    let links = pins::links(path)?;
+    if links.is_empty() {
+        let age = fs::metadata(path)?.modified()?.elapsed().unwrap_or_default();
+        return Ok(age > ARMING);
+    }
+    for (_, link) in &links {
+        if link::is_attached(link)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
