@@ -11,6 +11,7 @@ mod demo;
 mod fuzz;
 mod image;
 mod kernels;
+mod kubectl;
 mod kubernetes_test;
 mod lint;
 mod packages;
