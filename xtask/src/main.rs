@@ -6,10 +6,12 @@
 
 mod bench;
 mod build;
+mod crds;
 mod demo;
 mod fuzz;
 mod image;
 mod kernels;
+mod kubectl;
 mod kubernetes_test;
 mod lint;
 mod packages;
@@ -75,6 +77,8 @@ enum Command {
     Torture(torture::Options),
     /// Fuzz what reads the bytes of strangers: detection, framing, headers, paths, tokens, the configuration.
     Fuzz(fuzz::Options),
+    /// Write the custom resource definitions of deploy/ anew, after a change of the configuration's types.
+    Crds,
     /// Build a container image, without a container engine: target/image/sidecar-ARCH.tar.
     Image(image::Options),
     /// Run the scenarios of a real Kubernetes, on a cluster that is started for them.
@@ -112,6 +116,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Bench { args } => bench::run(&args),
         Command::Torture(options) => torture::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Crds => crds::run(),
         Command::Image(options) => image::run(&options).map(drop),
         Command::KubernetesTest(options) => kubernetes_test::run(&options),
         Command::Lint => lint::run(),

@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: finds or installs what builds, tests and lints the workspace.
 
+use crate::kubectl;
 use crate::packages;
 use crate::toolchain::{self, Compiler, Toolchain};
 use crate::util::{cargo, output, run_shown, run_within, say, shown, succeeds, tool, workspace};
@@ -97,6 +98,7 @@ pub(crate) fn run() -> Result<()> {
 pub(crate) fn tests() -> Result<()> {
     packages::install(&TEST_PACKAGES)?;
     PYTHON_PACKAGES.into_iter().try_for_each(|(name, package)| python_package(name, package))?;
+    kubectl::install("kubernetes-validate")?;
     autobahn()
 }
 

@@ -142,6 +142,17 @@ fn is_outer(name: &OsStr) -> bool {
     name == "LD_LIBRARY_PATH" || (starts(&DROPPED) && !starts(&KEPT))
 }
 
+/// Where cargo has the sources of dependencies.
+pub(crate) fn registry() -> Option<PathBuf> {
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
+}
+
+/// The workspace that this was built from: who takes this file in is a member of it.
+fn workspace() -> Option<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf)
+}
+
 impl Toolchain {
     /// A cargo command (`build`, `check`) on the kernel half for a machine of the architecture `arch`, as
     /// `CARGO_CFG_TARGET_ARCH` spells it. The compilers are not all nightlies, hence `RUSTC_BOOTSTRAP`.
@@ -151,6 +162,15 @@ impl Toolchain {
         let mut flags = OsString::from("-Cdebuginfo=2\x1f-Clink-arg=--btf\x1f");
         flags.push(format!("--cfg=bpf_target_arch=\"{arch}\"\x1f"));
         flags.push(linker);
+        // The debugging information stays in the binary; it is not to tell of this machine.
+        let sysroot = self.compiler.rustc.ancestors().nth(2).map(Path::to_path_buf);
+        for (place, name) in [(registry(), "/cargo"), (workspace(), "/sidecar"), (sysroot, "/rust")] {
+            if let Some(place) = place {
+                flags.push("\x1f--remap-path-prefix=");
+                flags.push(place);
+                flags.push(format!("={name}"));
+            }
+        }
 
         let mut command = isolated(&self.compiler.cargo);
         command

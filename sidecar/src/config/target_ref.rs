@@ -1,10 +1,12 @@
 //! `targetRefs` of policies: what they are about (GEP-713).
 
 use crate::config::shape::Spanned;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::Check;
 use super::raw::Text;
+use super::schema;
 use super::value::{name, port};
 
 /// How many targets one policy may have (Gateway API: 16).
@@ -39,13 +41,19 @@ pub enum TargetRef {
 }
 
 /// A target as it is written.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTargetRef {
+    /// Its API group: sidecar.dev, gateway.networking.k8s.io, or empty for a Service.
     pub group: Option<Text>,
+    /// Service, HTTPRoute, GRPCRoute, Backend, Listener or Inbound.
     pub kind: Text,
+    /// Its name; all but Inbound have one.
     pub name: Option<Text>,
+    /// Its namespace. Default: the policy's own.
     pub namespace: Option<Text>,
+    /// The workload's own port, of Inbound.
+    #[schemars(with = "Option<schema::Port>")]
     pub port: Option<Text>,
 }
 

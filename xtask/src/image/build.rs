@@ -2,7 +2,7 @@
 
 use super::Arch;
 use crate::util::{self, cargo, output, run_shown, succeeds, target, workspace};
-use crate::{packages, setup};
+use crate::{packages, setup, toolchain};
 use anyhow::{Context, Result, bail};
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -38,8 +38,7 @@ pub(super) fn run(arch: Arch, debug: bool) -> Result<PathBuf> {
 /// Static, and without this machine's paths: whoever builds the same sources gets the same bytes.
 fn flags() -> Result<OsString> {
     let mut flags = OsString::from("-Ctarget-feature=+crt-static");
-    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
-    let registry = env::var_os("CARGO_HOME").map(PathBuf::from).or(home).context("no HOME")?;
+    let registry = toolchain::registry().context("no HOME")?;
     for (place, name) in [(registry.as_path(), "/cargo"), (workspace(), "/sidecar")] {
         flags.push("\x1f--remap-path-prefix=");
         flags.push(place);

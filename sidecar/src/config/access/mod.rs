@@ -19,6 +19,8 @@ pub use model::{
 };
 pub use pattern::Pattern;
 
+pub(super) use raw::AccessPolicy as Raw;
+
 use super::check::Check;
 use super::target_ref::{self, ObjectName};
 use super::value::choice;

@@ -33,3 +33,5 @@ pub use model::{
     Routes, RuleTimeouts, Service, ServiceEndpoint, ServicePort, TargetPort, TcpRoute, TextMatch, TlsRoute,
 };
 pub use pattern::Pattern;
+
+pub(super) use raw::DirectResponse as RawDirectResponse;

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::config::shape::Spanned;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::config::raw::Text;
+use crate::config::schema;
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -255,11 +257,16 @@ pub(super) struct Retry {
     pub backoff: Option<Text>,
 }
 
-#[derive(Deserialize)]
+/// A fixed answer: no server is needed. Filters of routes name it (ExtensionRef).
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DirectResponse {
+pub(in crate::config) struct DirectResponse {
+    /// From 200 to 599.
+    #[schemars(with = "Option<schema::Count>")]
     pub status: Option<Text>,
+    /// Its headers.
     #[serde(default)]
     pub headers: BTreeMap<String, Text>,
+    /// Its body.
     pub body: Option<Text>,
 }

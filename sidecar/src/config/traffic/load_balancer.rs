@@ -12,7 +12,7 @@ use super::word::{self, Source};
 /// The words of `type`.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "PascalCase")]
-enum Type {
+pub(super) enum Type {
     RoundRobin,
     LeastRequest,
     PeakEwma,
