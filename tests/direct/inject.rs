@@ -63,8 +63,9 @@ fn a_file_is_named_in_what_is_wrong_with_it() {
     let (status, why) = told("a: [\n");
     assert_eq!(status, Some(64));
     assert!(why.starts_with(&format!("{named}:1: document 1: is not valid YAML")), "{why}");
-    let (status, why) =
-        told(&pod.replace("{name: a}\n", "{name: a, annotations: {sidecar.dev/bypass: warp}}\n"));
+    let (status, why) = told(
+        &pod.replace("1337", "1000").replace("{name: a}\n", "{annotations: {sidecar.dev/bypass: warp}}\n"),
+    );
     assert_eq!(status, Some(64), "{why}");
     assert!(why.contains("sidecar.dev/bypass: \"warp\": write off or"), "{why}");
     let ended = inject(&["-f", "/no/such/file.yaml"], "");
@@ -106,13 +107,13 @@ fn every_odd_character_survives_for_another_reader() {
     let python = python.unwrap();
     let odd = (0..0x100).chain([0x2028, 0x2029, 0xfeff, 0xfffd, 0x1_f600]).filter_map(char::from_u32);
     let ends = ["", "x", " ", "\n", ":", "#", " #", ": ", "-"];
-    let texts: Vec<String> = odd
-        .flat_map(|c| ends.iter().flat_map(move |a| ends.iter().map(move |b| format!("{a}{c}{b}"))))
-        .chain(
-            ["y", "Yes", "ON", "null", "~", "0x1f", "1_0", "1e3", ".inf", "1:30", "=", "<<", "---", "0o7"]
-                .map(str::to_owned),
-        )
-        .collect();
+    let mut texts: Vec<String> = Vec::new();
+    for c in odd {
+        texts.extend(ends.iter().flat_map(|a| ends.map(|b| format!("{a}{c}{b}"))));
+    }
+    let words =
+        ["y", "Yes", "ON", "null", "~", "0x1f", "1_0", "1e3", ".inf", "1:30", "=", "<<", "---", "0o7"];
+    texts.extend(words.map(str::to_owned));
     let container = json!({"name": "app", "args": texts});
     // A flow map is YAML, where it is no JSON.
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [container]}});

@@ -86,7 +86,7 @@ fn document(
             text.push_str(&body[done..from]);
             match changed(&value) {
                 Some(new) => {
-                    text.push_str(&format!("{new:#}"));
+                    text += &format!("{new:#}");
                     any = true;
                 }
                 None => text.push_str(&body[from..to]),

@@ -71,7 +71,7 @@ pub const PROXY: &str = "sidecar-proxy";
 /// The container that arms the Pod.
 pub const INIT: &str = "sidecar-init";
 /// The proxy's user.
-pub const PROXY_UID: u64 = 1337;
+pub const PROXY_UID: u32 = 1337;
 
 /// The proxy's ports, on which no application can listen.
 const PROXY_PORTS: [u64; 5] = [15000, 15001, 15006, 15020, 15021];

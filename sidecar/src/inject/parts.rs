@@ -72,7 +72,7 @@ impl Wanted {
                 "failureThreshold": 60,
             });
         }
-        self.container(PROXY, args, mounts, proxy)
+        self.container(PROXY, &args, mounts, proxy)
     }
 
     /// The container that arms the Pod and ends. It loads BPF programs and attaches them to a cgroup of the node, for which
@@ -94,7 +94,7 @@ impl Wanted {
             },
             "resources": self.resources.of_init(),
         });
-        self.container(INIT, self.args("init"), mounts, rest)
+        self.container(INIT, &self.args("init"), mounts, rest)
     }
 
     /// The volumes that the containers mount.
@@ -121,7 +121,7 @@ impl Wanted {
     }
 
     /// What both have, and `rest`.
-    fn container(&self, name: &str, args: Vec<String>, mut mounts: Vec<Value>, rest: Value) -> Value {
+    fn container(&self, name: &str, args: &[String], mut mounts: Vec<Value>, rest: Value) -> Value {
         if self.config.is_some() {
             mounts.push(json!({"name": CONFIG, "mountPath": CONFIG_DIRECTORY, "readOnly": true}));
         }

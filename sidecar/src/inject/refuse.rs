@@ -88,7 +88,7 @@ pub(super) fn proxys_user(spec: &Map<String, Value>, containers: &[Value]) -> Re
     let runs_as_proxy = |context: Option<&Value>| {
         let user = context.and_then(|context| context.get("runAsUser"));
         // A manifest may write it as 1337.0; the API server reads that as the same number.
-        user.and_then(|user| user.as_f64()).is_some_and(|user| (user - PROXY_UID as f64).abs() < 0.5)
+        user.and_then(Value::as_f64).is_some_and(|user| (user - f64::from(PROXY_UID)).abs() < 0.5)
     };
     if runs_as_proxy(spec.get("securityContext")) {
         return Err(Refusal::ProxysUser("the Pod".to_owned()));

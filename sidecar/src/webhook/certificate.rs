@@ -21,9 +21,9 @@ pub(super) struct Issued {
 }
 
 /// How long it is valid. It is made anew at two thirds, so that all replicas have ten days to notice.
-const VALIDITY: Duration = Duration::from_hours(30 * 24);
+const VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How far clocks may be apart.
-const SKEW: Duration = Duration::from_hours(1);
+const SKEW: Duration = Duration::from_secs(60 * 60);
 
 impl Issued {
     /// A new one. What was shown before goes on to be believed.

@@ -57,14 +57,14 @@ fn about(request: &Value, settings: &Settings) -> Value {
                 response["patchType"] = json!("JSONPatch");
                 response["patch"] = json!(STANDARD.encode(patch));
             }
-            warn(&mut response, warnings);
+            warn(&mut response, &warnings);
             response
         }
         Ok(Outcome::OptedOut) => json!({"allowed": true}),
         Ok(Outcome::Left(reason)) => {
             tracing::info!(namespace, name, reason, "left as it is");
             let mut response = json!({"allowed": true});
-            warn(&mut response, vec![format!("sidecar: the Pod gets no sidecar: {reason}")]);
+            warn(&mut response, &[format!("sidecar: the Pod gets no sidecar: {reason}")]);
             response
         }
         Err(refusal) => {
@@ -76,7 +76,7 @@ fn about(request: &Value, settings: &Settings) -> Value {
     }
 }
 
-fn warn(response: &mut Value, warnings: Vec<String>) {
+fn warn(response: &mut Value, warnings: &[String]) {
     if !warnings.is_empty() {
         response["warnings"] = json!(warnings);
     }

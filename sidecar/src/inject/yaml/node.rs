@@ -59,8 +59,8 @@ impl Node {
         let (mut open, mut anchors, mut aliased) = (Vec::<Open>::new(), BTreeMap::<usize, Node>::new(), 0);
         let mut root = None;
         for event in Parser::new_from_str(text) {
-            let (event, span) = event
-                .map_err(|error| Broken { line: error.marker().line(), why: error.info().to_owned() })?;
+            let (event, span) =
+                event.map_err(|error| Broken { line: error.marker().line(), why: error.info().clone() })?;
             let line = span.start.line();
             let broken = |why: &str| Broken { line, why: why.to_owned() };
             let (anchor, node) = match event {
@@ -215,6 +215,8 @@ impl Kind {
         match tag.map(|tag| (tag.core_suffix(), tag)) {
             None if style == ScalarStyle::Plain => Self::Plain,
             None | Some((Some("str"), _)) => Self::Text,
+            // "Not what it looks like": a text.
+            Some((_, tag)) if tag.original() == "!" => Self::Text,
             Some((Some("int" | "float" | "bool" | "null"), _)) => Self::Plain,
             Some((_, tag)) => Self::Tagged(tag.original()),
         }
