@@ -19,6 +19,7 @@ pub mod host;
 pub mod http;
 pub mod instance;
 pub mod iptables;
+pub mod logs;
 #[allow(unsafe_code, reason = "the allocator's settings, and memory given back")]
 pub mod memory;
 pub mod net;

@@ -26,7 +26,7 @@ fn version_is_a_result() {
 #[test]
 fn every_command_has_help() {
     let help = sidecar(&["--help"]).success();
-    for command in ["run", "proxy", "init", "detach", "connections", "check", "validate", "version"] {
+    for command in ["run", "proxy", "init", "detach", "connections", "check", "logs", "validate", "version"] {
         assert!(help.contains(command), "{command} is not in {help}");
         assert!(sidecar(&[command, "--help"]).success().contains(command));
     }

@@ -5,6 +5,7 @@ pub mod connections;
 pub mod detach;
 pub mod exec;
 pub mod init;
+pub mod logs;
 pub mod proxy;
 pub mod run;
 pub mod signals;
@@ -50,6 +51,8 @@ enum Command {
     Init(init::Args),
     /// Undo what `init`, or a killed `run`, left armed
     Detach(detach::Args),
+    /// Follow files and write their lines to standard output or a receiver of OTLP
+    Logs(logs::Args),
     /// Show every live connection
     Connections(connections::Args),
     /// Tell whether this kernel, cgroup and capability set can do it
@@ -80,6 +83,7 @@ pub fn main() -> u8 {
         Command::Run(args) => run::run(&args, log_level),
         Command::Proxy(args) => proxy::run(&args, log_level),
         Command::Init(args) => init::run(&args),
+        Command::Logs(args) => logs::run(args),
         Command::Detach(args) => detach::run(&args),
         Command::Connections(args) => {
             block_on(connections::run(args, Path::new(RUN_DIRECTORY))).map(|()| DONE)
