@@ -23,6 +23,7 @@ pub mod inject;
 pub mod instance;
 pub mod iptables;
 pub mod kubernetes;
+pub mod logs;
 #[allow(unsafe_code, reason = "the allocator's settings, and memory given back")]
 pub mod memory;
 pub mod net;

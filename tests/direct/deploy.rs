@@ -143,7 +143,10 @@ fn manifests_fit_the_schemas_of_every_version() {
         add(&format!("helm-{mode}.yaml"), tools.template(&["--set", &format!("mode={mode}")]).success());
     }
     add("check.yaml", tools.kustomize(&deploy().join("kubernetes/check")));
-    let all = tools.template(&["--set", "mode=agent,image.pullPolicy=Always,image.pullSecrets[0].name=a,webhook.certManager=true"]);
+    let all = tools.template(&[
+        "--set",
+        "mode=agent,image.pullPolicy=Always,image.pullSecrets[0].name=a,webhook.certManager=true",
+    ]);
     add("helm-more.yaml", all.success());
     files.extend(yaml_files(&deploy().join("examples")));
     for minor in MINORS {

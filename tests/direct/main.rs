@@ -5,6 +5,7 @@
 mod decisions;
 mod deploy;
 mod inject;
+mod logs;
 mod usage;
 mod validate;
 mod webhook;

@@ -26,9 +26,20 @@ fn version_is_a_result() {
 #[test]
 fn every_command_has_help() {
     let help = sidecar(&["--help"]).success();
-    for command in
-        ["run", "proxy", "init", "detach", "connections", "check", "validate", "inject", "webhook", "version"]
-    {
+    for command in [
+        "run",
+        "proxy",
+        "init",
+        "agent",
+        "detach",
+        "connections",
+        "check",
+        "inject",
+        "webhook",
+        "logs",
+        "validate",
+        "version",
+    ] {
         assert!(help.contains(command), "{command} is not in {help}");
         assert!(sidecar(&[command, "--help"]).success().contains(command));
     }

@@ -7,6 +7,7 @@ pub mod detach;
 pub mod exec;
 pub mod init;
 pub mod inject;
+pub mod logs;
 pub mod pod_end;
 pub mod proxy;
 pub mod run;
@@ -61,6 +62,8 @@ enum Command {
     Agent(agent::Args),
     /// Undo what `init`, or a killed `run`, left armed
     Detach(detach::Args),
+    /// Follow files and write their lines to standard output or a receiver of OTLP
+    Logs(logs::Args),
     /// Show every live connection
     Connections(connections::Args),
     /// Tell whether this kernel, cgroup and capability set can do it
@@ -94,6 +97,7 @@ pub fn main() -> u8 {
         Command::Inject(args) => inject::run(&args),
         Command::Webhook(args) => webhook::run(args),
         Command::Agent(args) => agent::run(&args),
+        Command::Logs(args) => logs::run(args),
         Command::Detach(args) => detach::run(&args),
         Command::Connections(args) => {
             block_on(connections::run(args, Path::new(RUN_DIRECTORY))).map(|()| DONE)

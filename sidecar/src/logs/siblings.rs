@@ -1,0 +1,129 @@
+//! Files that were made of another by rotation: renamed, or copied.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::checkpoint::Entry;
+use super::identity::Identity;
+
+/// A file beside another.
+#[derive(Debug)]
+pub(super) struct Sibling {
+    pub file: File,
+    pub identity: Identity,
+    modified: SystemTime,
+    order: (i64, i64),
+}
+
+/// How many entries of a directory are looked at, and how many siblings are opened.
+const MAX_ENTRIES: usize = 65_536;
+const MAX_SIBLINGS: usize = 64;
+/// What the clocks of a file system and of this process may differ.
+const SLACK: Duration = Duration::from_secs(1);
+/// What is compressed was a file of lines before.
+const COMPRESSED: [&str; 5] = ["bz2", "gz", "xz", "zip", "zst"];
+
+// === impl ===
+
+impl Sibling {
+    /// Whether it was written to at that time or later.
+    pub(super) fn is_newer(&self, than: SystemTime) -> bool {
+        self.modified + SLACK >= than
+    }
+
+    /// It has the bytes that this entry is about, and more of them than were read.
+    pub(super) fn is_copy_of(&self, entry: &Entry) -> bool {
+        self.identity != entry.identity
+            && !entry.fingerprint.is_empty()
+            && self.file.metadata().is_ok_and(|metadata| metadata.len() >= entry.offset)
+            && entry.fingerprint.is_of(&self.file).unwrap_or(false)
+    }
+}
+
+/// A regular file, with what it is. Does not wait for the other end of a pipe.
+pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() { Ok((file, metadata)) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// The files whose names were made of this one's, those last written to last.
+pub(super) fn of(path: &Path) -> Vec<Sibling> {
+    let mut found = beside(path);
+    // Where the name is a link, rotation may happen where it leads to.
+    if let Ok(real) = fs::canonicalize(path)
+        && real != path
+    {
+        found.extend(beside(&real));
+    }
+    found.sort_by_key(|sibling| sibling.order);
+    found.dedup_by_key(|sibling| sibling.identity);
+    found
+}
+
+/// True if rotation may have made the one name of the other: `app.log.1`, `app.log-20260101`, `app-1.log`, `app.2026.log`.
+pub(super) fn is_made_of(name: &OsStr, of: &OsStr) -> bool {
+    let (name, of) = (name.as_bytes(), of.as_bytes());
+    let extension =
+        |name: &[u8]| name.iter().rposition(|byte| *byte == b'.').map(|dot| name[dot + 1..].to_vec());
+    if name == of || extension(name).is_some_and(|last| COMPRESSED.iter().any(|one| one.as_bytes() == last)) {
+        return false;
+    }
+    let after = |stem: &[u8]| name.strip_prefix(stem).and_then(|rest| rest.first().copied());
+    let separates = |byte: Option<u8>| byte.is_some_and(|byte| b".-_".contains(&byte));
+    if separates(after(of)) {
+        return true;
+    }
+    let Some(dot) = of.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0) else { return false };
+    let (stem, end) = of.split_at(dot);
+    separates(after(stem)) && name.ends_with(end)
+}
+
+fn beside(path: &Path) -> Vec<Sibling> {
+    let (Some(directory), Some(own)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let entries = fs::read_dir(directory).into_iter().flatten().take(MAX_ENTRIES).flatten();
+    let mut paths: Vec<(SystemTime, PathBuf)> = entries
+        .filter(|entry| is_made_of(&entry.file_name(), own))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    // The newest ones count.
+    paths.sort();
+    let newest = paths.split_off(paths.len().saturating_sub(MAX_SIBLINGS));
+    newest.into_iter().filter_map(|(_, path)| sibling(&path)).collect()
+}
+
+fn sibling(path: &Path) -> Option<Sibling> {
+    let (file, metadata) = open(path).ok()?;
+    Some(Sibling {
+        file,
+        identity: Identity::from(&metadata),
+        modified: metadata.modified().ok()?,
+        order: (metadata.mtime(), metadata.mtime_nsec()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_rotated_files_are_known() {
+        let made = |name: &str, of: &str| is_made_of(OsStr::new(name), OsStr::new(of));
+        for name in ["app.log.1", "app.log-20260101", "app-1.log", "app.2026-01-01.log", "app.log.1.bak"] {
+            assert!(made(name, "app.log"), "{name}");
+        }
+        for name in
+            ["app.log", "apple.log", "app.log.1.gz", "other.log", "app.txt", "app.log2", "application.log"]
+        {
+            assert!(!made(name, "app.log"), "{name}");
+        }
+        assert!(made("messages.1", "messages"));
+        assert!(!made("messages2", "messages"));
+        assert!(!made("x.log", ".log"));
+    }
+}
