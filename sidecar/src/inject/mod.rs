@@ -138,7 +138,10 @@ fn put(spec: &mut Map<String, Value>, wanted: &Wanted, before: &Status) -> Resul
         inits.insert(first, proxy);
     } else {
         status.containers.push(PROXY.to_owned());
-        list_in(spec, "containers")?.push(proxy);
+        let containers = list_in(spec, "containers")?;
+        // Containers start in their order: a proxy that is to leave after the application has to see it first.
+        let at = if wanted.until_alone { 0 } else { containers.len() };
+        containers.insert(at, proxy);
     }
     if spec.get("initContainers").and_then(Value::as_array).is_some_and(Vec::is_empty) {
         spec.remove("initContainers");
