@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::inject::manifest::{self, ManifestErrors};
-use crate::inject::{PullPolicy, Resources, Settings};
+use crate::inject::{Again, PullPolicy, Resources, Settings};
 use crate::kubernetes::annotations::PodMode;
 
 /// `sidecar inject`
@@ -43,11 +43,12 @@ pub struct Parts {
 const MAX_BYTES: u64 = 64 << 20;
 
 impl Parts {
-    /// With native sidecars or without.
-    pub fn settings(&self, native: bool) -> Settings {
+    /// With native sidecars or without, and for Pods that have a sidecar already.
+    pub fn settings(&self, native: bool, again: Again) -> Settings {
         Settings {
             mode: self.mode,
             native,
+            again,
             image: self.image.clone(),
             image_pull_policy: self.image_pull_policy,
             resources: self.resources.clone(),
@@ -58,7 +59,7 @@ impl Parts {
 /// Writes all documents to standard output, or, if anything is wrong with one, none.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let (text, name) = read(&args.file)?;
-    match manifest::inject(&text, &name, &args.parts.settings(args.native)) {
+    match manifest::inject(&text, &name, &args.parts.settings(args.native, Again::Replace)) {
         Ok(injected) => {
             for note in &injected.notes {
                 eprintln!("{note}");

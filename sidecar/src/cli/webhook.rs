@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use super::inject::Parts;
 use super::signals::Signals;
+use crate::inject::Again;
 use crate::webhook::{Keeper, Mounted, Names, TlsDirectory, Webhook, serve};
 
 /// `sidecar webhook`
@@ -61,7 +62,7 @@ async fn run_to_the_end(args: Args) -> anyhow::Result<u8> {
         Native::Always => Some(true),
         Native::Never => Some(false),
     };
-    let webhook = Webhook::new(args.parts.settings(false), native);
+    let webhook = Webhook::new(args.parts.settings(false, Again::Keep), native);
     let listener =
         TcpListener::bind(args.listen).await.with_context(|| format!("listen on {}", args.listen))?;
     tracing::info!("listening on {}", listener.local_addr()?);

@@ -69,24 +69,25 @@ fn document(
     injected: &mut Injected,
     errors: &mut ManifestErrors,
 ) -> Result<Option<String>, Broken> {
+    let start: usize = lines_of(piece).take_while(|line| is_head(line)).map(str::len).sum();
+    let (head, body) = piece.split_at(start);
+    let content = Place { before: place.before + lines_of(head).count() as u64, ..*place };
     let mut changed = |value: &Value| {
         let (mut new, mut changes) = (value.clone(), Changes::default());
         change(&mut new, settings, &mut changes);
-        injected.notes.extend(changes.notes.iter().map(|(title, note)| place.line(1, title, note)));
+        injected.notes.extend(changes.notes.iter().map(|(title, note)| content.line(1, title, note)));
         for (title, refusal) in &changes.refusals {
-            errors.refused(place, title, refusal);
+            errors.refused(&content, title, refusal);
         }
         (new != *value && changes.refusals.is_empty()).then_some(new)
     };
-    let start: usize = lines_of(piece).take_while(|line| is_head(line)).map(str::len).sum();
-    let (head, body) = piece.split_at(start);
     if let Some(objects) = json(body) {
         let (mut text, mut done, mut any) = (head.to_owned(), 0, false);
         for (from, to, value) in objects {
             text.push_str(&body[done..from]);
             match changed(&value) {
                 Some(new) => {
-                    text += &format!("{new:#}");
+                    text.extend([format!("{new:#}")]);
                     any = true;
                 }
                 None => text.push_str(&body[from..to]),

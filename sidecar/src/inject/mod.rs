@@ -41,6 +41,17 @@ pub struct Settings {
     pub image_pull_policy: Option<PullPolicy>,
     /// What the containers ask for and may take.
     pub resources: Resources,
+    /// What becomes of a Pod that was injected before.
+    pub again: Again,
+}
+
+/// What becomes of a Pod that was injected before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Again {
+    /// What is in it is replaced: a manifest follows the version and the annotations.
+    Replace,
+    /// What is in it stays, if it is all there: it may be of somebody's choice by hand, and others may have added to it.
+    Keep,
 }
 
 /// When an image is pulled.
@@ -90,6 +101,9 @@ pub fn inject(template: &Value, settings: &Settings) -> Result<Outcome, Refusal>
         return Ok(Outcome::Left(reason));
     }
     refuse::proxys_user(spec, &containers)?;
+    if settings.again == Again::Keep && before.is_complete() {
+        return Ok(Outcome::Injected(before.in_order(template), Vec::new()));
+    }
     if containers.iter().any(|container| name(container) == Some(PROXY)) {
         return Ok(Outcome::Left(format!("it brings a container {PROXY} of its own")));
     }

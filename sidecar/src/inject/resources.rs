@@ -14,9 +14,8 @@ pub struct Quantity(String);
 
 /// Requests and limits.
 ///
-/// By default the proxy asks for little, since it idles at little: an idle proxy takes some 10 MiB, and each connection some
-/// kilobytes more. Its limit of memory leaves room for that, and for the kernel half's maps, which the kernel charges to the
-/// Pod that they were made in. There is no limit of processor time: a throttled proxy would delay every request of an
+/// By default the proxy asks for little, since an idle one takes little. Its limit of memory leaves room for some ten thousand
+/// connections, and for the kernel half's maps, which the kernel charges to the Pod that they were made in. There is no limit of processor time: a throttled proxy would delay every request of an
 /// application that is not throttled.
 #[derive(Clone, PartialEq, Eq, Debug, clap::Args)]
 pub struct Resources {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::parts::Wanted;
-use super::{Refusal, list_in, name, object, spec_of};
+use super::{INIT, Refusal, list_in, name, object, spec_of};
 use crate::kubernetes::annotations::{PodMode, STATUS};
 
 /// The annotation `sidecar.dev/status`, and the containers that it lists as they were.
@@ -56,6 +56,26 @@ impl Status {
             spec.remove("shareProcessNamespace");
         }
         Ok(status)
+    }
+
+    /// Something was injected, and none of its containers is gone.
+    pub(super) fn is_complete(&self) -> bool {
+        let listed = self.containers.len() + self.init_containers.len();
+        listed > 0 && self.taken.len() == listed
+    }
+
+    /// The Pod that it was taken out of, as it was, but with what arms it last again where it has to be.
+    pub(super) fn in_order(&self, template: &Value) -> Value {
+        let mut ordered = template.clone();
+        let inits = ordered.pointer_mut("/spec/initContainers").and_then(Value::as_array_mut);
+        let is_classic = self.init_containers.iter().eq([INIT]);
+        if let Some(inits) = inits.filter(|_| is_classic)
+            && let Some(at) = inits.iter().position(|one| name(one) == Some(INIT))
+        {
+            let init = inits.remove(at);
+            inits.push(init);
+        }
+        ordered
     }
 
     /// The container, with what others have added to it since it was put in first.

@@ -10,6 +10,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         mode: PodMode::Init,
         native: false,
+        again: Again::Replace,
         image: "sidecar:test".to_owned(),
         image_pull_policy: None,
         resources: Resources {

@@ -87,7 +87,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::inject::tests::{anything, settings};
+    use crate::inject::Again;
+    use crate::inject::tests::{anything, settings as by_hand};
+
+    fn settings() -> Settings {
+        Settings { again: Again::Keep, ..by_hand() }
+    }
 
     fn review(pod: &Value) -> Value {
         let kind = json!({"group": "", "version": "v1", "kind": "Pod"});
@@ -129,12 +134,32 @@ mod tests {
         pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "a/b~c"}));
         pod["spec"]["initContainers"].as_array_mut().unwrap().push(json!({"name": "late"}));
         let again = patched(&pod, &answered(&review(&pod)));
+        assert_eq!(again["metadata"], pod["metadata"]);
         let names = |list: &str| {
             let items = again["spec"][list].as_array().unwrap().iter();
             items.map(|item| item["name"].as_str().unwrap()).collect::<Vec<_>>()
         };
-        assert_eq!(names("containers"), ["app", "a/b~c", "sidecar-proxy"]);
+        assert_eq!(names("containers"), ["app", "sidecar-proxy", "a/b~c"]);
         assert_eq!(names("initContainers"), ["late", "sidecar-init"]);
+    }
+
+    /// Somebody chose another version or mode by hand.
+    #[test]
+    fn what_was_injected_by_hand_stays() {
+        let other = Settings {
+            image: "sidecar:other".to_owned(),
+            mode: crate::kubernetes::annotations::PodMode::Agent,
+            ..by_hand()
+        };
+        let Ok(Outcome::Injected(mut injected, _)) = inject(&pod(), &other) else { panic!() };
+        assert_eq!(answered(&review(&injected)), json!({"uid": "u1", "allowed": true}));
+        // Unless it is not all there.
+        injected["spec"]["containers"].as_array_mut().unwrap().pop();
+        let whole = patched(&injected, &answered(&review(&injected)));
+        assert_eq!(whole["spec"]["containers"][1]["image"], "sidecar:test");
+        // The rule about the proxy's user holds for it as well.
+        injected["spec"]["securityContext"] = json!({"runAsUser": 1337});
+        assert_eq!(answered(&review(&injected))["allowed"], false);
     }
 
     #[test]

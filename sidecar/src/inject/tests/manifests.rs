@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::super::manifest::inject as inject_text;
 use super::*;
 
@@ -150,7 +152,7 @@ fn errors_name_the_document_and_the_object() {
     let text = errors.to_string();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
-    assert!(lines[0].starts_with("app.yaml:9: document 2, Pod web: the Pod runs as user 1337"), "{text}");
+    assert!(lines[0].starts_with("app.yaml:10: document 2, Pod web: the Pod runs as user 1337"), "{text}");
     assert!(
         lines[1].starts_with("app.yaml:24: document 3: is not valid YAML: \"a\" is given twice"),
         "{text}"
@@ -173,4 +175,20 @@ fn what_is_left_is_said() {
         notes[0].starts_with("app.yaml:1: document 1, Pod web: is left as it is: with hostNetwork"),
         "{notes:?}"
     );
+}
+
+fn piece() -> impl Strategy<Value = String> {
+    let lines = "---|\\.\\.\\.|# x|%YAML 1\\.1|kind: Pod|apiVersion: v1|spec: \\{containers: \\[\\{name: a\\}\\]\\}|spec:|  containers:|  - name: a|\
+                 \\{\"kind\": \"Pod\", \"apiVersion\": \"v1\", \"spec\": \\{\"containers\": \\[\\]\\}\\}|x: \\||    ---|'|\"|\t|a: &a [b]|";
+    (lines, "\n|\r\n|\r|").prop_map(|(line, end)| line + &end)
+}
+
+proptest! {
+    #[test]
+    fn no_stream_panics(pieces in proptest::collection::vec(piece(), 0..12)) {
+        if let Ok(once) = inject_text(&pieces.concat(), "x", &settings()) {
+            let twice = inject_text(&once.text, "x", &settings()).unwrap();
+            prop_assert_eq!(twice.text, once.text);
+        }
+    }
 }

@@ -215,8 +215,8 @@ impl Kind {
         match tag.map(|tag| (tag.core_suffix(), tag)) {
             None if style == ScalarStyle::Plain => Self::Plain,
             None | Some((Some("str"), _)) => Self::Text,
-            // "Not what it looks like": a text.
-            Some((_, tag)) if tag.original() == "!" => Self::Text,
+            // A text by the specification, but not to go-yaml, nor to any other descendant of libyaml.
+            Some((_, tag)) if tag.original() == "!" => Self::Plain,
             Some((Some("int" | "float" | "bool" | "null"), _)) => Self::Plain,
             Some((_, tag)) => Self::Tagged(tag.original()),
         }

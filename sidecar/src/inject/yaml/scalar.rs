@@ -115,8 +115,8 @@ pub(super) fn quoted(text: &str) -> String {
             '\t' => quoted.push_str("\\t"),
             '\r' => quoted.push_str("\\r"),
             c if is_printable(c) => quoted.push(c),
-            c if u32::from(c) <= 0xffff => quoted += &format!("\\u{:04x}", u32::from(c)),
-            c => quoted += &format!("\\U{:08x}", u32::from(c)),
+            c if u32::from(c) <= 0xffff => quoted.extend([format!("\\u{:04x}", u32::from(c))]),
+            c => quoted.extend([format!("\\U{:08x}", u32::from(c))]),
         }
     }
     quoted.push('"');

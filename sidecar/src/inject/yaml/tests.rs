@@ -56,10 +56,10 @@ fn documents_are_read_as_they_mean() {
         "base: &base {a: 1, b: 'yes', c: !!str 0755, d: ! 12}\nother:\n  <<: *base\n  a: 2\nlist:\n- *base\n- |\n  ---\n  x\n\
          yes: no\n7: !!int \"8\"\n",
     );
-    let base = json!({"a": 1, "b": "yes", "c": "0755", "d": "12"});
+    let base = json!({"a": 1, "b": "yes", "c": "0755", "d": 12});
     let expected = json!({
         "base": base,
-        "other": {"a": 2, "b": "yes", "c": "0755", "d": "12"},
+        "other": {"a": 2, "b": "yes", "c": "0755", "d": 12},
         "list": [base, "---\nx\n"],
         "true": false,
         "7": 8,
