@@ -15,7 +15,9 @@ use crate::admin::readiness::{Condition, Readiness};
 use crate::bpf::bypass::Bypass;
 use crate::bypass::{Current, Ladder};
 use crate::config::Interception;
-use crate::kubernetes::channel::{ChannelError, Done, Hello, LONGEST, NAME, Order, PATIENCE, line_of};
+use crate::kubernetes::channel::{
+    ChannelError, Done, Hello, LONGEST, NAME, Order, PATIENCE, PATIENCE_WITH_AGENT, line_of,
+};
 use crate::net::addrs::Direction;
 use crate::net::sys;
 use crate::observe::table::ConnectionTable;
@@ -69,7 +71,7 @@ impl UnderAgent {
                     continue;
                 }
             };
-            match timeout(2 * PATIENCE, self.talk(agent, &mut generation)).await {
+            match timeout(PATIENCE_WITH_AGENT, self.talk(agent, &mut generation)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the agent was not understood"),
                 Err(_) => tracing::warn!("the agent says nothing"),

@@ -32,6 +32,8 @@ pub struct Node {
     pub doubt: Option<String>,
     /// The user that proxies run as.
     pub user: u32,
+    /// What the agent mounts stays when it ends: it is no container.
+    pub mounts_stay: bool,
 }
 
 /// How a job ended.
@@ -215,7 +217,7 @@ impl Node {
         if talk.is_some() {
             meanwhile.interception.on_proxy_down = OnProxyDown::Open;
         }
-        let mut armed: Armed = pod.arm(&meanwhile, &bypass, || false, instance)?;
+        let mut armed: Armed = pod.arm(&meanwhile, &bypass, || self.mounts_stay, instance)?;
         let generation = instance.state.links.last().copied().unwrap_or_default();
         if let Some(talk) = talk {
             let (order, program) = armed_order(instance, generation);

@@ -7,6 +7,7 @@ use anyhow::Context;
 use kube::{Client, Config};
 use tokio::net::TcpListener;
 
+use super::init::in_the_machines_mounts;
 use super::signals::Signals;
 use crate::agent::{self, Node};
 use crate::bpf::probe;
@@ -49,7 +50,13 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     if let Some(doubt) = &doubt {
         tracing::warn!("Pods get no bypass, since this kernel fails the self-test: {doubt}");
     }
-    let node = Node { run: args.state.clone(), hierarchy, doubt, user: args.uid };
+    let node = Node {
+        run: args.state.clone(),
+        hierarchy,
+        doubt,
+        user: args.uid,
+        mounts_stay: in_the_machines_mounts(),
+    };
     super::block_on(serve(args, node))?;
     Ok(super::DONE)
 }

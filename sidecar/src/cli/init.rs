@@ -182,7 +182,7 @@ fn above(hierarchy: &Hierarchy) -> anyhow::Result<CgroupPath> {
 
 /// This process sees the mounts of whoever started it: in a container, or under `ip netns exec`, they would go as soon
 /// as this command ends.
-fn in_the_machines_mounts() -> bool {
+pub(super) fn in_the_machines_mounts() -> bool {
     /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): the first pid namespace.
     const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
     let inode = |path: String| fs::metadata(path).ok().map(|metadata| metadata.ino());

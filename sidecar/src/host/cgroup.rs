@@ -78,6 +78,11 @@ impl Hierarchy {
         if let Some(found) = Self::visible().or_else(|| Self::mounted_at(|point| point == fallback)) {
             return Ok(found);
         }
+        Self::mounted_on(fallback)
+    }
+
+    /// Mounts the hierarchy, as far as this process's cgroup namespace lets see of it.
+    pub fn mounted_on(fallback: &Path) -> Result<Self, CgroupError> {
         let failed = |cause: io::Error| CgroupError::File {
             operation: "mount cgroup2 on",
             path: fallback.to_owned(),

@@ -20,8 +20,10 @@ use crate::servers::PortsInUse;
 pub const NAME: &str = "\0sidecar.dev/agent";
 /// The longest line: all ports and networks of a list fit.
 pub const LONGEST: usize = 1 << 20;
-/// How long the other end has for all it says.
+/// How long the proxy has for each of its lines.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the agent has to give an order: it arms the Pod before.
+pub const PATIENCE_WITH_AGENT: Duration = Duration::from_secs(60);
 
 /// The proxy's first line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -118,6 +120,7 @@ impl Talk {
 
     /// Gives an order, and waits until it is done.
     pub fn order(mut self, order: &Order, fd: Option<BorrowedFd<'_>>) -> Result<(), ChannelError> {
+        self.deadline = Instant::now() + PATIENCE;
         let line = line_of(order)?;
         self.stream.set_write_timeout(Some(PATIENCE))?;
         let mut sent = sys::send_with(&self.stream, &line, fd)?;

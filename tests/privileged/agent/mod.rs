@@ -73,13 +73,13 @@ fn enrolled_under_load(mode: Mode) {
         assert!(before > 0);
         assert_eq!(pod.readiness(), 200, "traffic comes by itself");
         pod.is_reported(false);
-        assert_eq!(pod.events().iter().filter(|event| *event == "Armed").count(), round);
+        eventually(DEADLINE, "an event each time", || {
+            (pod.events().iter().filter(|event| *event == "Armed").count() == round).then_some(())
+        });
     }
     assert!(unharmed(outbound) > 100 && unharmed(inbound) > 100);
     // Nothing is under way any more.
-    eventually(2 * DEADLINE, "nothing to be left", || {
-        (!pod.pins().exists() && pod.written().is_none()).then_some(())
-    });
+    eventually(2 * DEADLINE, "nothing to be left", || pod.written().is_none().then_some(()));
     assert!(pod.events().contains(&"Disarmed".to_owned()), "{:?}", pod.events());
     drop(proxy);
 }
@@ -142,11 +142,12 @@ fn nothing_is_left(mode: Mode, end: impl FnOnce(&Node, &Pod<'_>)) {
     let _server = serve(&pod.net.peer.place(), Kind::Peername, "0.0.0.0:9000");
     let proxy = pod.start_proxy();
     becomes(&pod, true);
-    assert!(pod.pins().exists() && pod.written().is_some());
+    let pins = pod.pins().expect("its links are pinned");
+    assert!(pins.join("sidecar_connect4-0").exists(), "{}", pins.display());
     drop(proxy);
     end(&node, &pod);
     eventually(3 * DEADLINE, "nothing to be left", || {
-        (!pod.pins().exists() && pod.written().is_none()).then_some(())
+        (!pins.exists() && pod.written().is_none()).then_some(())
     });
 }
 

@@ -113,8 +113,9 @@ impl Drop for Node {
             eprintln!("the agent: {}\nthe API server: {}", self.agent_said(), self.api.borrow().stdout());
         }
         self.agent.borrow_mut().take();
+        // What is still armed, or was left so by a scenario that failed: on a bpffs of its own, or on the machine's.
         for entry in std::fs::read_dir(self.state()).into_iter().flatten().flatten() {
-            // What a scenario that failed has left armed.
+            let _ = nix::mount::umount(&entry.path().join("bpf"));
             let pins = Path::new("/sys/fs/bpf/sidecar").join(entry.file_name());
             let _ = std::fs::remove_dir_all(pins);
         }
@@ -179,8 +180,8 @@ impl<'a> Pod<'a> {
     }
 
     /// Where its links are pinned.
-    pub(crate) fn pins(&self) -> PathBuf {
-        Path::new("/sys/fs/bpf/sidecar").join(format!("pod-{}", self.uid))
+    pub(crate) fn pins(&self) -> Option<PathBuf> {
+        self.written()?["pins"].as_str().map(PathBuf::from)
     }
 
     /// What is written down of its arming.

@@ -144,7 +144,15 @@ impl Cgroup {
         if !visible && !place.own_mounts {
             return Err(CgroupError::Missing);
         }
-        let hierarchy = Hierarchy::find(Path::new(CGROUP))?;
+        let entered = Self::make(Hierarchy::find(Path::new(CGROUP))?, visible);
+        if entered.is_err() && visible && place.own_mounts {
+            // In a container, what is mounted may be read-only.
+            return Self::make(Hierarchy::mounted_on(Path::new(CGROUP))?, visible);
+        }
+        entered
+    }
+
+    fn make(hierarchy: Hierarchy, visible: bool) -> Result<Self, CgroupError> {
         let home = hierarchy.own()?;
         let own = home.child(&scratch_name());
         hierarchy.create(&own)?;
