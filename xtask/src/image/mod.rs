@@ -9,12 +9,13 @@ mod build;
 mod certificates;
 mod elf;
 
-use crate::util::{say, target};
+use crate::util::{output, say, target};
 use anyhow::{Context, Result, bail};
 use archive::{Entry, Image};
 use clap::{Args, ValueEnum};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The most that an image takes.
 const MOST_BYTES: usize = 25_000_000;
@@ -59,6 +60,9 @@ pub(crate) fn build(arch: Arch, tag: &str, debug: bool) -> Result<(PathBuf, Path
 }
 
 fn pack(options: &Options, program: &Path) -> Result<PathBuf> {
+    if options.arch == Arch::host() {
+        output(Command::new(program).arg("version").env_clear())?;
+    }
     let program = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     elf::check(&program, options.arch)?;
     let certificates = certificates::read(options.ca_bundle.as_deref())?;
