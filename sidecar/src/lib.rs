@@ -26,6 +26,7 @@ pub mod net;
 pub mod observe;
 pub mod opaque;
 pub mod policy;
+pub mod probes;
 pub mod proxy;
 pub mod reload;
 pub mod route;

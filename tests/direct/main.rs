@@ -3,7 +3,9 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod decisions;
+mod examples;
 mod logs;
+mod proxy;
 mod usage;
 mod validate;
 

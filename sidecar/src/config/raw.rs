@@ -86,6 +86,7 @@ pub(super) struct ProxyConfig {
     pub access_log: Option<AccessLog>,
     pub tracing: Option<Tracing>,
     pub headers: Option<Headers>,
+    pub probes: Vec<Spanned<Probe>>,
     pub allow_connect: Option<Text>,
 }
 
@@ -190,6 +191,39 @@ pub(super) struct Headers {
 pub(super) struct AccessLog {
     pub format: Option<Text>,
     pub path: Option<Text>,
+    pub record: Option<Record>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Record {
+    pub request_headers: Option<Text>,
+    pub response_headers: Option<Text>,
+    pub body: Option<Text>,
+    pub redact: Option<Vec<Text>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Probe {
+    pub name: Text,
+    pub backend: Option<Text>,
+    pub url: Option<Text>,
+    pub path: Option<Text>,
+    pub method: Option<Text>,
+    #[serde(default)]
+    pub headers: Vec<Spanned<ProbeHeader>>,
+    pub interval: Option<Text>,
+    pub timeout: Option<Text>,
+    pub expected_statuses: Option<Vec<Text>>,
+    pub log_body: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProbeHeader {
+    pub name: Text,
+    pub value: Text,
 }
 
 #[derive(Deserialize)]
