@@ -26,6 +26,7 @@ use crate::observe::log::LogLevel;
 use crate::observe::metrics::{BpfCounter, BpfSample, BpfStats, MapUse, Metrics};
 use crate::observe::programs::CgroupNames;
 use crate::observe::table::{ConnectionTable, KernelEvent, PATIENCE};
+use crate::probes::Probes;
 use crate::proxy::{Bound, Steering};
 use crate::reload::{Live, Source};
 use crate::servers::{PortsInUse, Servers};
@@ -166,11 +167,15 @@ impl App {
         let http = Arc::new(http);
         self.metrics.add(Box::new(http::PlaneMetrics::new(&http)));
         let settings = Arc::new(Latest::new(config));
+        let probes = Probes::new(Arc::clone(&http), instance, access_log.clone());
+        self.metrics.add(Box::new(probes.counts()));
+        probes.replace(config);
         let live = {
             let (http, settings) = (Arc::clone(&http), Arc::clone(&settings));
             Live::new(config.clone(), self.metrics.clone(), move |config| {
                 http.replace(config);
                 settings.replace(config);
+                probes.replace(config);
             })
         };
         let shown = live.clone();

@@ -31,6 +31,7 @@ pub mod observe;
 pub mod opaque;
 pub mod pod;
 pub mod policy;
+pub mod probes;
 pub mod proxy;
 pub mod reload;
 pub mod route;

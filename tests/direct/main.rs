@@ -4,8 +4,10 @@
 
 mod decisions;
 mod deploy;
+mod examples;
 mod inject;
 mod logs;
+mod proxy;
 mod usage;
 mod validate;
 mod webhook;

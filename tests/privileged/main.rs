@@ -26,6 +26,7 @@ mod half_close;
 mod hazards;
 mod http;
 mod init;
+mod intercepting;
 mod kill;
 mod link_local;
 mod listener;

@@ -16,8 +16,10 @@ mod interception;
 mod kind;
 mod listener;
 mod model;
+mod probes;
 mod proxy;
 mod raw;
+mod record;
 pub mod route;
 mod schema;
 mod shape;
@@ -38,7 +40,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use model::{
     AccessLog, Backend, Bypass, BypassRule, Config, DnsPort, Endpoint, Forwarded, Headers, Inbound,
     Interception, Limits, Listener, Location, LogFormat, Mode, OnProxyDown, Otlp, OtlpProtocol, Outbound,
-    Ports, Protocol, ProtocolDetection, Target, Timeouts, Tracing, Unused,
+    Ports, Probe, ProbeTarget, Protocol, ProtocolDetection, Recording, Target, Timeouts, Tracing, Unused,
 };
 pub use source::{MAX_FILE_BYTES, MAX_FILES};
 pub use target_ref::{DEFAULT_NAMESPACE, ObjectName, TargetRef};

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use hyper::Uri;
+use hyper::http::uri::PathAndQuery;
+use hyper::{HeaderMap, Method, Uri};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub protocol_detection: ProtocolDetection,
     /// What requests and answers say of their way.
     pub headers: Headers,
+    /// Requests that the proxy makes on a schedule, of different names.
+    pub probes: Vec<Probe>,
     /// Captured requests of CONNECT go where they were meant to; else they are refused.
     pub allow_connect: bool,
     /// What is accepted, but has no effect in this version.
@@ -293,6 +296,62 @@ pub struct AccessLog {
     pub format: LogFormat,
     /// The file that lines are appended to.
     pub path: PathBuf,
+    /// What of requests and answers is in their lines; `None`: nothing of their fields and bodies.
+    pub record: Option<Recording>,
+}
+
+/// What of requests and answers is in the lines of the access log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recording {
+    /// The header fields of requests.
+    pub request_headers: bool,
+    /// Those of answers.
+    pub response_headers: bool,
+    /// So many bytes of each body.
+    pub body: usize,
+    /// Fields whose values are not shown, in lower case, sorted.
+    pub redact: Vec<String>,
+}
+
+/// A request that the proxy makes on a schedule.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// Its name, a DNS name.
+    pub name: String,
+    /// Who is asked.
+    pub target: ProbeTarget,
+    /// For what.
+    #[serde(serialize_with = "display")]
+    pub path: PathAndQuery,
+    /// How.
+    #[serde(serialize_with = "display")]
+    pub method: Method,
+    /// With these fields beside.
+    #[serde(serialize_with = "names")]
+    pub headers: HeaderMap,
+    /// How often; not zero.
+    #[serde(serialize_with = "duration::serialize")]
+    pub interval: Duration,
+    /// For the whole answer; not zero.
+    #[serde(serialize_with = "duration::serialize")]
+    pub timeout: Duration,
+    /// The answers that are good; not empty, sorted.
+    pub expected_statuses: Vec<u16>,
+    /// So many bytes of the answer are logged.
+    pub log_body: usize,
+}
+
+/// Who is asked by a [`Probe`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProbeTarget {
+    /// An endpoint of a backend, a key of [`Config::backends`].
+    Backend(String),
+    /// An `http` URL without a path.
+    #[serde(serialize_with = "display")]
+    Url(Uri),
 }
 
 /// What a line of the access log looks like.
@@ -454,7 +513,27 @@ impl Default for Timeouts {
 impl Default for AccessLog {
     /// Standard error: standard output belongs to results, and under `run` to the application.
     fn default() -> Self {
-        Self { format: LogFormat::default(), path: PathBuf::from("/dev/stderr") }
+        Self { format: LogFormat::default(), path: PathBuf::from("/dev/stderr"), record: None }
+    }
+}
+
+impl Default for Recording {
+    /// Nothing; and what would be recorded names nobody's secrets.
+    fn default() -> Self {
+        let redact = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
+        Self {
+            request_headers: false,
+            response_headers: false,
+            body: 0,
+            redact: redact.map(str::to_owned).into(),
+        }
+    }
+}
+
+impl Recording {
+    /// Something is recorded.
+    pub fn is_on(&self) -> bool {
+        self.request_headers || self.response_headers || self.body > 0
     }
 }
 
@@ -481,6 +560,11 @@ impl fmt::Display for DnsPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.name, self.port)
     }
+}
+
+/// Values may be secrets.
+fn names<S: Serializer>(headers: &HeaderMap, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(headers.keys().map(hyper::header::HeaderName::as_str))
 }
 
 pub(super) fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {

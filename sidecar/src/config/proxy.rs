@@ -5,14 +5,15 @@ use std::ops::RangeInclusive;
 use super::build::Forward;
 use super::check::Check;
 use super::model::{
-    AccessLog, Config, Limits, Otlp, OtlpProtocol, Ports, ProtocolDetection, Timeouts, Tracing, Unused,
+    AccessLog, Config, Limits, LogFormat, Otlp, OtlpProtocol, Ports, ProtocolDetection, Timeouts, Tracing,
+    Unused,
 };
 use super::raw::{self, Text};
 use super::value::number::number;
 use super::value::percent::Percent;
 use super::value::size::ByteSize;
 use super::value::{address, choice, duration, path, port};
-use super::{headers, interception, listener};
+use super::{headers, interception, listener, probes, record};
 
 /// More connections than this need more file descriptors than Linux allows a process by default
 /// (`fs.nr_open`, 1,048,576): each takes two.
@@ -34,7 +35,10 @@ pub(super) fn apply(check: &mut Check<'_>, raw: raw::ProxyConfig, config: &mut C
     let allow_connect = raw.allow_connect.as_ref();
     config.allow_connect = check.value_or("spec.allowConnect", allow_connect, false, choice::parse_bool);
     config.tracing = raw.tracing.and_then(|raw| tracing(check, &raw));
-    listener::apply(check, &raw.listeners, config)
+    let (probes, mut forwards) = probes::read(check, &raw.probes);
+    config.probes = probes;
+    forwards.extend(listener::apply(check, &raw.listeners, config));
+    forwards
 }
 
 /// What is asked for and comes with later versions.
@@ -130,11 +134,17 @@ fn timeouts(check: &mut Check<'_>, raw: &raw::Timeouts) -> Timeouts {
 }
 
 fn access_log(check: &mut Check<'_>, raw: &raw::AccessLog) -> AccessLog {
-    let AccessLog { format, path } = AccessLog::default();
-    AccessLog {
-        format: check.value_or("spec.accessLog.format", raw.format.as_ref(), format, choice::parse),
-        path: check.value_or("spec.accessLog.path", raw.path.as_ref(), path, path::parse),
+    let default = AccessLog::default();
+    let log = AccessLog {
+        format: check.value_or("spec.accessLog.format", raw.format.as_ref(), default.format, choice::parse),
+        path: check.value_or("spec.accessLog.path", raw.path.as_ref(), default.path, path::parse),
+        record: raw.record.as_ref().and_then(|raw| record::read(check, raw)),
+    };
+    if let (LogFormat::Text, Some(text), Some(_)) = (log.format, &raw.format, &log.record) {
+        let why = "has no room for what accessLog.record asks for; write json";
+        check.refuse_value("spec.accessLog.format", text, why);
     }
+    log
 }
 
 fn tracing(check: &mut Check<'_>, raw: &raw::Tracing) -> Option<Tracing> {

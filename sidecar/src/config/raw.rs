@@ -102,6 +102,8 @@ pub(super) struct ProxyConfig {
     /// Captured requests of CONNECT go where they were meant to. Default: false, they are refused.
     #[schemars(with = "Option<schema::Boolean>")]
     pub allow_connect: Option<Text>,
+    /// Requests that the proxy sends the application on a schedule.
+    pub probes: Vec<Spanned<Probe>>,
 }
 
 #[derive(Deserialize, JsonSchema, Default)]
@@ -273,6 +275,66 @@ pub(super) struct AccessLog {
     pub format: Option<Text>,
     /// A file. Default: /dev/stdout.
     pub path: Option<Text>,
+    /// Header fields and the beginning of bodies as well. Default: none.
+    pub record: Option<Record>,
+}
+
+/// What of requests and answers is recorded.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Record {
+    /// The fields of a request's header.
+    #[schemars(with = "Option<schema::Boolean>")]
+    pub request_headers: Option<Text>,
+    /// The fields of an answer's header.
+    #[schemars(with = "Option<schema::Boolean>")]
+    pub response_headers: Option<Text>,
+    /// How much of each body.
+    #[schemars(with = "Option<schema::Bytes>")]
+    pub body: Option<Text>,
+    /// Fields whose values are left out, in the place of those that hold secrets.
+    pub redact: Option<Vec<Text>>,
+}
+
+/// A request that is sent on a schedule.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Probe {
+    /// Its name in the log and in metrics.
+    pub name: Text,
+    /// Who is asked: a Backend, or a `url` in its place.
+    pub backend: Option<Text>,
+    /// Who is asked: such as http://127.0.0.1:8080/.
+    pub url: Option<Text>,
+    /// What a Backend is asked for. Default: /.
+    pub path: Option<Text>,
+    /// Default: GET.
+    pub method: Option<Text>,
+    /// Fields of the request's header.
+    #[serde(default)]
+    pub headers: Vec<Spanned<ProbeHeader>>,
+    /// From one request to the next.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub interval: Option<Text>,
+    /// How long an answer may take.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub timeout: Option<Text>,
+    /// Statuses of a good answer.
+    #[schemars(with = "Option<Vec<schema::Count>>")]
+    pub expected_statuses: Option<Vec<Text>>,
+    /// How much of an answer's body is logged. Default: nothing.
+    #[schemars(with = "Option<schema::Bytes>")]
+    pub log_body: Option<Text>,
+}
+
+/// A field of a request's header.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProbeHeader {
+    /// Its name.
+    pub name: Text,
+    /// Its value.
+    pub value: Text,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -137,7 +137,7 @@ fn every_field_is_read() {
     let headers = Headers { via: Some("edge".to_owned()), forwarded: Forwarded::Replace, captured: true };
     assert_eq!(config.headers, headers);
     assert!(config.allow_connect && !Config::default().allow_connect);
-    let log = AccessLog { format: LogFormat::Text, path: PathBuf::from("/var/log/access.log") };
+    let log = AccessLog { format: LogFormat::Text, path: PathBuf::from("/var/log/access.log"), record: None };
     assert_eq!(config.access_log, log);
 
     let tracing = config.tracing.as_ref().map(|tracing| {
@@ -571,4 +571,65 @@ fn headers_are_what_they_may_be() {
     ];
     assert_eq!(said, expected);
     assert_eq!(Config::default().headers.forwarded, Forwarded::Append);
+}
+
+const PROBED: &str = "
+apiVersion: sidecar.dev/v1alpha1
+kind: ProxyConfig
+metadata: {name: a}
+spec:
+  accessLog: {record: {requestHeaders: true, body: 4KiB, redact: [X-Api-Key, authorization]}}
+  probes:
+  - {name: own, url: 'http://127.0.0.1:8080', path: /hello, interval: 2s, logBody: 1KiB}
+  - name: other
+    backend: app
+    method: HEAD
+    headers: [{name: x-a, value: b}]
+    timeout: 1s
+    expectedStatuses: [204, 200]
+---
+apiVersion: sidecar.dev/v1alpha1
+kind: Backend
+metadata: {name: app}
+spec: {endpoints: [{address: '127.0.0.1:8080'}]}
+";
+
+#[test]
+fn probes_and_recording_are_read() {
+    let config = Config::parse(PROBED, "a.yaml").unwrap();
+    let record = config.access_log.record.unwrap();
+    assert!(record.request_headers && !record.response_headers && record.body == 4096);
+    assert_eq!(record.redact, ["authorization", "x-api-key"]);
+    let [own, other] = &config.probes[..] else { panic!("{:?}", config.probes) };
+    assert_eq!((own.path.as_str(), own.interval.as_secs(), own.log_body), ("/hello", 2, 1024));
+    assert!(own.expected_statuses.contains(&302) && !own.expected_statuses.contains(&404));
+    assert_eq!(other.target, ProbeTarget::Backend("app".to_owned()));
+    assert_eq!(other.expected_statuses, [200, 204]);
+}
+
+#[test]
+fn wrong_probes_and_recordings_are_told() {
+    let cases = [
+        ("name: own,", "name: Own,", "spec.probes[0].name"),
+        ("name: other", "name: own", "spec.probes[1].name: \"own\": is the name of a probe before"),
+        ("url: 'http://127.0.0.1:8080'", "url: 'http://127.0.0.1:8080/x'", "spec.probes[0].url"),
+        ("url: 'http://127.0.0.1:8080',", "", "spec.probes[0]: write exactly one of backend and url"),
+        ("backend: app", "backend: nobody", "there is no Backend of this name"),
+        ("path: /hello", "path: hello", "spec.probes[0].path"),
+        ("interval: 2s", "interval: 0s", "spec.probes[0].interval"),
+        ("method: HEAD", "method: CONNECT", "spec.probes[1].method"),
+        ("name: x-a", "name: Transfer-Encoding", "spec.probes[1].headers[0].name"),
+        ("[204, 200]", "[]", "spec.probes[1].expectedStatuses"),
+        ("logBody: 1KiB", "logBody: 1MiB", "spec.probes[0].logBody"),
+        ("logBody: 1KiB", "logbody: 1KiB", "logbody"),
+        ("body: 4KiB", "body: 1MiB", "spec.accessLog.record.body"),
+        ("body: 4KiB", "bodies: 4KiB", "bodies"),
+        ("X-Api-Key", "'x api'", "spec.accessLog.record.redact[0]"),
+        ("{record:", "{format: text, record:", "spec.accessLog.format"),
+    ];
+    for (from, to, word) in cases {
+        let text = PROBED.replacen(from, to, 1);
+        let errors = Config::parse(&text, "a.yaml").unwrap_err().to_string();
+        assert!(errors.contains(word), "{to}: {errors}");
+    }
 }

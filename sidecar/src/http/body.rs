@@ -12,13 +12,14 @@ use super::mirror::{Copied, Teed};
 use super::record::Record;
 use super::upstream::Lease;
 use super::watch::{Over, Watched};
+use crate::observe::recorded::Excerpt;
 
 /// The body of a message that the proxy sends.
 pub(super) enum Flow {
     /// Nothing, or what the proxy itself says.
     Own(Option<Bytes>),
     /// A client's, on its way up: as long as it is, its connection is in use.
-    Up { body: Incoming, watched: Arc<Watched>, _active: Active },
+    Up { body: Incoming, watched: Arc<Watched>, recorded: Option<Arc<Excerpt>>, _active: Active },
     /// Likewise, copied for mirrors.
     Teed(Box<Teed<Flow>>),
     /// Such a copy.
@@ -61,11 +62,12 @@ impl Flow {
     }
 
     /// A client's, on its way up.
-    pub(super) fn up(body: Incoming, watched: &Arc<Watched>, client: &Arc<Client>) -> Self {
+    pub(super) fn up(body: Incoming, record: &Record, client: &Arc<Client>) -> Self {
         if body.is_end_stream() {
             Self::empty()
         } else {
-            Self::Up { body, watched: Arc::clone(watched), _active: client.begin() }
+            let (watched, recorded) = (Arc::clone(record.watched()), record.body());
+            Self::Up { body, watched, recorded, _active: client.begin() }
         }
     }
 
@@ -99,9 +101,12 @@ impl Body for Flow {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Up { body, watched, .. } => {
+            Self::Up { body, watched, recorded, .. } => {
                 let frame = Pin::new(body).poll_frame(cx);
                 if let Poll::Ready(Some(Ok(frame))) = &frame {
+                    if let (Some(recorded), Some(data)) = (recorded, frame.data_ref()) {
+                        recorded.take(data);
+                    }
                     watched.sent(frame.data_ref().map_or(0, |data| data.remaining() as u64));
                 }
                 frame.map_err(Broken::Off)
@@ -114,7 +119,7 @@ impl Body for Flow {
                     Poll::Ready(Some(Ok(frame))) => {
                         down.record.watched().moved();
                         if let Some(data) = frame.data_ref() {
-                            down.record.received(data.remaining() as u64);
+                            down.record.received(data);
                         }
                         if let Some(trailers) = frame.trailers_ref() {
                             down.record.trailers(trailers);

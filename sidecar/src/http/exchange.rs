@@ -54,7 +54,7 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     let grpc = is_grpc(&parts.headers);
     let watched = Arc::clone(record.watched());
     let decided = {
-        let body = Flow::up(body, &watched, &client);
+        let body = Flow::up(body, &record, &client);
         let deciding = pin!(decide(&client, &mut record, parts, body, ours));
         watched.within(deciding).await
     };
@@ -102,6 +102,7 @@ fn stopped(stop: Stop, record: &mut Record, grpc: bool) -> Response<Flow> {
         }
     };
     record.replied(reply);
+    record.own(&response);
     record.finish();
     response
 }

@@ -36,9 +36,11 @@ mod upstream;
 mod watch;
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use hyper::HeaderMap;
 use tokio::task::JoinSet;
 
 pub use self::connections::Sent;
@@ -47,8 +49,11 @@ pub use self::metrics::PlaneMetrics;
 use self::plan::Plan;
 pub use self::record::Requests;
 pub use self::serve::serve;
-use crate::config::{Config, TargetRef};
+use crate::config::route::BackendTarget;
+use crate::config::{Config, Protocol, TargetRef};
 use crate::observe::access_log::AccessLog;
+use crate::observe::recorded::Recorder;
+use crate::upstream::cluster::Chosen;
 
 /// What a client's connection speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +70,8 @@ pub struct Common {
     requests: Arc<Requests>,
     /// A line for each request.
     access_log: Option<AccessLog>,
+    /// What of requests and answers is in their lines beside.
+    recorder: Option<Recorder>,
     /// The instance's name.
     instance: Arc<str>,
     /// The label of what goes where it was meant to.
@@ -104,6 +111,7 @@ impl Common {
         let common = Self {
             requests,
             access_log,
+            recorder: config.access_log.record.as_ref().map(Recorder::new),
             instance: instance.into(),
             passthrough: "passthrough".into(),
             retries: AtomicU64::new(0),
@@ -127,6 +135,15 @@ impl Common {
         let plan = Arc::new(Plan::new(config, Some(&self.plan())));
         self.look_after(&plan);
         *self.plan.write().unwrap_or_else(PoisonError::into_inner) = plan;
+    }
+
+    /// An endpoint of a backend, for a request of the proxy's own; and whether it is spoken to by HTTP/2.
+    pub fn pick(&self, backend: &str, headers: &HeaderMap) -> Option<(Chosen, bool)> {
+        let plan = self.plan();
+        let cluster = routed::cluster(&plan, &BackendTarget::Backend(backend.to_owned())).ok()?;
+        let own = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let by_http2 = matches!(cluster.protocol, Protocol::Http2 | Protocol::Grpc);
+        Some((cluster.pick(headers, own, &[])?, by_http2))
     }
 
     /// Whether what goes out may go elsewhere than it was meant to.

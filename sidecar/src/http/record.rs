@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use hyper::header::{HeaderMap, USER_AGENT};
 use hyper::http::request;
-use hyper::{Method, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use tokio::time::Instant;
 
+use super::body::Flow;
 use super::client::Client;
 use super::headers::{REQUEST_ID, TRACEPARENT, authority};
 use super::policies::Policies;
 use super::reply::{Reply, protocol};
 use super::watch::{Over, Watched};
+use crate::observe::recorded::{Excerpt, Recorded};
 use crate::observe::request_line::RequestLine;
 use crate::observe::requests::{Labels, Sample};
 
@@ -62,6 +64,7 @@ impl Record {
                 request_id: text(REQUEST_ID),
                 trace_id: text(TRACEPARENT).and_then(|trace| trace.get(3..35).map(str::to_owned)),
                 user_agent: text(USER_AGENT),
+                recorded: client.common().recorder.as_ref().map(|to| Box::new(to.begin(&parts.headers))),
             })
         });
         Self {
@@ -85,6 +88,11 @@ impl Record {
     /// Its time, and where its bytes are counted.
     pub(super) fn watched(&self) -> &Arc<Watched> {
         &self.watched
+    }
+
+    /// What takes the beginning of its body, where that is recorded.
+    pub(super) fn body(&self) -> Option<Arc<Excerpt>> {
+        self.line.as_ref()?.recorded.as_ref()?.request_body()
     }
 
     /// So long it may take.
@@ -124,7 +132,30 @@ impl Record {
         if let Some(line) = &mut self.line {
             line.response_ms = Some(millis(self.started));
         }
+        self.shows(headers);
         self.trailers(headers);
+    }
+
+    /// The proxy's own answer, where that is recorded.
+    pub(super) fn own(&mut self, response: &Response<Flow>) {
+        self.shows(response.headers());
+        if let (Flow::Own(Some(body)), Some(recorded)) = (response.body(), self.recorded()) {
+            recorded.received(body);
+        }
+    }
+
+    fn shows(&mut self, headers: &HeaderMap) {
+        if self.recorded().is_none() {
+            return;
+        }
+        let client = Arc::clone(&self.client);
+        if let (Some(recorder), Some(recorded)) = (&client.common().recorder, self.recorded()) {
+            recorder.answered(recorded, headers);
+        }
+    }
+
+    fn recorded(&mut self) -> Option<&mut Recorded> {
+        self.line.as_mut()?.recorded.as_deref_mut()
     }
 
     /// The proxy itself answers.
@@ -138,8 +169,11 @@ impl Record {
     }
 
     /// More of the answer's body.
-    pub(super) fn received(&mut self, bytes: u64) {
-        self.response_bytes += bytes;
+    pub(super) fn received(&mut self, bytes: &[u8]) {
+        self.response_bytes += bytes.len() as u64;
+        if let Some(recorded) = self.recorded() {
+            recorded.received(bytes);
+        }
     }
 
     /// Trailers, or a header that may be one of gRPC without a body.

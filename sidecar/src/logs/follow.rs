@@ -10,7 +10,7 @@ use super::counts::{Counts, add};
 use super::glob::{Found, Glob};
 use super::identity::Identity;
 use super::record::Batch;
-use super::siblings::{self, Sibling};
+use super::siblings::{self, Copied, Sibling};
 use super::tail::{Looked, Phase, Tail};
 
 /// What bounds the following.
@@ -33,6 +33,8 @@ pub(super) struct Follower {
     saved: BTreeMap<PathBuf, Vec<Entry>>,
     /// When it was last looked which files there are.
     looked: SystemTime,
+    /// And the time before that.
+    looked_before: SystemTime,
     /// Where further files would appear.
     pub directories: Vec<PathBuf>,
     /// Whose turn is next.
@@ -45,6 +47,17 @@ struct Group {
     tails: VecDeque<Tail>,
     /// Which of them the name last led to.
     last: Option<Identity>,
+    /// When they were last read.
+    read_at: Option<SystemTime>,
+}
+
+/// What is known of the files beside one.
+struct Beside<'a> {
+    path: &'a Path,
+    followed: &'a HashSet<Identity>,
+    /// When it was last looked.
+    since: SystemTime,
+    globs: &'a [Glob],
 }
 
 // === impl Follower ===
@@ -63,6 +76,7 @@ impl Follower {
             groups: BTreeMap::new(),
             saved: remembered,
             looked,
+            looked_before: looked,
             directories: Vec::new(),
             turn: 0,
         };
@@ -99,16 +113,19 @@ impl Follower {
         self.groups.retain(|path, group| !group.tails.is_empty() || paths.contains(path) || !crowded);
         self.counts.files.store(files, std::sync::atomic::Ordering::Relaxed);
         self.directories = found.directories;
-        self.looked = now;
+        self.looked_before = std::mem::replace(&mut self.looked, now);
     }
 
     /// Reads what is new, until the batch is full. True: all that is there was read.
     pub(super) fn read(&mut self, batch: &mut Batch) -> bool {
         let order: Vec<PathBuf> = self.groups.keys().cloned().collect();
+        let (followed, now) = (self.identities(), SystemTime::now());
         let first = self.turn % order.len().max(1);
         for (index, path) in order.iter().enumerate().cycle().skip(first).take(order.len()) {
             let Some(group) = self.groups.get_mut(path) else { continue };
-            if !group.read(path, self.bounds.line, batch, &self.counts) {
+            let since = group.read_at.replace(now).unwrap_or(self.looked_before);
+            let beside = Beside { path, followed: &followed, since, globs: &self.globs };
+            if !group.read(&beside, self.bounds.line, batch, &self.counts) {
                 // The next batch begins with the next file: one that never ends keeps none waiting.
                 self.turn = index + 1;
                 return false;
@@ -177,13 +194,17 @@ impl Follower {
                 return;
             }
         }
+        let mut tail = Tail::new(file, identity, path);
+        match self.is_copy(path, &tail) {
+            // It is looked at again.
+            Copied::Unclear => return,
+            copied => tail.copy = copied == Copied::Yes,
+        }
         let was_here = self.groups.get(path).is_some_and(|group| group.last.is_some());
         if was_here {
             add(&self.counts.rotated, 1);
-            self.between(path, identity);
+            self.between(path, &tail);
         }
-        let mut tail = Tail::new(file, identity, path);
-        tail.copy = self.is_copy(path, &tail);
         if self.has_room() {
             let group = self.groups.entry(path.to_owned()).or_default();
             group.last = Some(identity);
@@ -232,30 +253,36 @@ impl Follower {
         self.groups.entry(path.to_owned()).or_default().last = last;
     }
 
-    /// Takes up files that had this path for a time between two looks.
-    fn between(&mut self, path: &Path, current: Identity) {
-        let since = self.looked;
-        for sibling in siblings::of(path) {
-            let group = self.groups.get(path);
-            let copied = group.is_some_and(|group| {
-                group.tails.iter().any(|tail| sibling.is_copy_of(&tail.entry_as_read()))
-            });
-            let known = sibling.identity == current || self.is_followed(sibling.identity) || copied;
-            if !known && sibling.is_newer(since) && self.has_room() {
+    /// Takes up files that had this path for a time between two looks, before this one.
+    fn between(&mut self, path: &Path, current: &Tail) {
+        let followed = self.identities();
+        let found = {
+            let Some(group) = self.groups.get(path) else { return };
+            let tails = group.tails.iter().chain([current]);
+            let beside = Beside { path, followed: &followed, since: self.looked, globs: &self.globs };
+            beside.generations(siblings::of(path), &tails)
+        };
+        for sibling in found {
+            if self.has_room() {
                 let tail = Tail::new(sibling.file, sibling.identity, path);
                 self.groups.entry(path.to_owned()).or_default().tails.push_back(tail);
             }
         }
     }
 
-    /// A file that was made of another that is followed, and begins as that one does.
-    fn is_copy(&self, path: &Path, tail: &Tail) -> bool {
-        let Some(name) = path.file_name() else { return false };
+    /// Whether this is a copy of a followed file, of whose name its own was made.
+    fn is_copy(&self, path: &Path, tail: &Tail) -> Copied {
+        let Some(name) = path.file_name() else { return Copied::No };
         let originals = self.groups.iter().filter(|(other, _)| {
             other.parent() == path.parent()
                 && other.file_name().is_some_and(|other| siblings::is_made_of(name, other))
         });
-        originals.flat_map(|(_, group)| &group.tails).any(|original| tail.begins_as(original))
+        let tails = originals.flat_map(|(_, group)| &group.tails);
+        tails.map(|original| tail.is_copy_of(original)).max().unwrap_or(Copied::No)
+    }
+
+    fn identities(&self) -> HashSet<Identity> {
+        self.groups.values().flat_map(|group| &group.tails).map(|tail| tail.identity).collect()
     }
 
     fn is_followed(&self, identity: Identity) -> bool {
@@ -273,21 +300,50 @@ impl Follower {
     }
 }
 
+// === impl Beside ===
+
+impl Beside<'_> {
+    /// Those of these siblings that had the path since it was last looked, and are no copies of what others have.
+    fn generations<'t>(
+        &self,
+        siblings: Vec<Sibling>,
+        tails: &(impl Iterator<Item = &'t Tail> + Clone),
+    ) -> Vec<Sibling> {
+        let is_new = |sibling: &Sibling| {
+            sibling.is_newer(self.since)
+                && !self.followed.contains(&sibling.identity)
+                // What is followed by its own name is met by it.
+                && !self.globs.iter().any(|glob| glob.is_match(&sibling.path))
+                && tails.clone().all(|tail| {
+                    tail.identity != sibling.identity && tail.has_copy(&sibling.file) == Copied::No
+                })
+        };
+        siblings.into_iter().filter(is_new).collect()
+    }
+}
+
 // === impl Group ===
 
 impl Group {
     /// Reads the oldest first. True: all of them were read to their ends.
-    fn read(&mut self, path: &Path, line: usize, batch: &mut Batch, counts: &Counts) -> bool {
+    fn read(&mut self, beside: &Beside<'_>, line: usize, batch: &mut Batch, counts: &Counts) -> bool {
         let mut place = 0;
         while let Some(tail) = self.tails.get_mut(place) {
             match tail.read(line, batch, counts) {
                 Ok(Looked::More) => return false,
-                Ok(Looked::Cut) => {
-                    add(&counts.truncated, 1);
-                    let before = tail.entry_as_read();
-                    tail.restart();
-                    if let Some(rest) = rest_of(&before, &siblings::of(path)) {
-                        self.tails.insert(place, rest);
+                Ok(looked @ (Looked::Cut | Looked::Begun)) => {
+                    let before = (looked == Looked::Cut).then(|| tail.entry_as_read());
+                    if before.is_some() {
+                        add(&counts.truncated, 1);
+                        tail.restart();
+                    }
+                    // In this order: what is a copy of what the file has now was one when it was found.
+                    let others = siblings::of(beside.path);
+                    let rest = before.and_then(|before| rest_of(&before, &others));
+                    let fresh = beside.generations(others, &self.tails.iter().chain(&rest));
+                    let fresh = fresh.into_iter().map(|one| Tail::new(one.file, one.identity, beside.path));
+                    for (index, tail) in rest.into_iter().chain(fresh).enumerate() {
+                        self.tails.insert(place + index, tail);
                     }
                     // Now that, or what was written anew.
                     continue;
@@ -299,7 +355,7 @@ impl Group {
                 }
                 Ok(Looked::End) => {}
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "a file cannot be read");
+                    tracing::warn!(path = %beside.path.display(), %error, "a file cannot be read");
                     add(&counts.unreadable, 1);
                     if tail.phase == Phase::Gone {
                         tail.phase = Phase::Done;

@@ -54,6 +54,16 @@ impl FromStr for Glob {
 }
 
 impl Glob {
+    /// Whether it finds what has this path.
+    pub(super) fn is_match(&self, path: &Path) -> bool {
+        let names: Vec<&OsStr> = path.iter().skip(1).collect();
+        let fits = |(part, name): (&Part, &&OsStr)| match part {
+            Part::Name(own) => *name == OsStr::new(own),
+            Part::Wild(pattern) => matches_name(pattern, name),
+        };
+        names.len() == self.0.len() && self.0.iter().zip(&names).all(fits)
+    }
+
     /// What is there now.
     pub(super) fn expand(&self, found: &mut Found) {
         walk(Path::new("/"), &self.0, found);
@@ -203,6 +213,8 @@ mod tests {
         let glob: Glob = format!("{}/*/*.log", root.path().display()).parse().unwrap();
         let mut found = Found::default();
         glob.expand(&mut found);
+        assert!(found.paths.iter().all(|path| glob.is_match(path)));
+        assert!(!glob.is_match(&root.path().join("c.log")) && !glob.is_match(&root.path().join("b/y.txt")));
         assert_eq!(found.paths, ["a/x.log", "b/y.log"].map(|name| root.path().join(name)));
         // c.log is no directory, which is harmless: nothing is in it.
         assert!(found.directories.contains(&root.path().join("b")));

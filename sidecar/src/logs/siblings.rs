@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::checkpoint::Entry;
-use super::identity::Identity;
+use super::identity::{Identity, head};
 
 /// A file beside another.
 #[derive(Debug)]
 pub(super) struct Sibling {
     pub file: File,
+    pub path: PathBuf,
     pub identity: Identity,
     modified: SystemTime,
     order: (i64, i64),
@@ -27,6 +28,18 @@ const MAX_SIBLINGS: usize = 64;
 const SLACK: Duration = Duration::from_secs(1);
 /// What is compressed was a file of lines before.
 const COMPRESSED: [&str; 5] = ["bz2", "gz", "xz", "zip", "zst"];
+
+/// Whether a file has the bytes of another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Copied {
+    No,
+    /// It may be a copy that is not written to its end.
+    Unclear,
+    Yes,
+}
+
+/// Two files that begin with so many same bytes are taken for copies.
+const TELLING: usize = 16;
 
 // === impl ===
 
@@ -50,6 +63,25 @@ pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() { Ok((file, metadata)) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// Whether a file is a copy of what begins like this.
+pub(super) fn copied(file: &File, beginning: &[u8]) -> Copied {
+    let Ok(own) = head(file, beginning.len()) else { return Copied::No };
+    if !beginning.starts_with(&own) {
+        return Copied::No;
+    }
+    let is_fresh = || {
+        let modified = file.metadata().and_then(|metadata| metadata.modified()).ok();
+        modified.is_none_or(|modified| modified + SLACK >= SystemTime::now())
+    };
+    if own.len() < beginning.len() && is_fresh() {
+        Copied::Unclear
+    } else if own.len() >= TELLING {
+        Copied::Yes
+    } else {
+        Copied::No
+    }
 }
 
 /// The files whose names were made of this one's, those last written to last.
@@ -101,6 +133,7 @@ fn sibling(path: &Path) -> Option<Sibling> {
     let (file, metadata) = open(path).ok()?;
     Some(Sibling {
         file,
+        path: path.to_owned(),
         identity: Identity::from(&metadata),
         modified: metadata.modified().ok()?,
         order: (metadata.mtime(), metadata.mtime_nsec()),

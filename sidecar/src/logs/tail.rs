@@ -14,11 +14,10 @@ use super::counts::{Counts, add};
 use super::identity::{Fingerprint, HEAD, Identity, head};
 use super::line::{Line, Lines};
 use super::record::{Batch, Record, nanos};
+use super::siblings::{Copied, copied};
 
 /// How much is read at once, beside what the longest line takes.
 const CHUNK: usize = 64 * 1024;
-/// Two files that begin with so many same bytes are taken for copies.
-const TELLING: usize = 16;
 /// How long a file that has no name here any more is still read: its writer may not have noticed.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -40,6 +39,8 @@ pub(super) struct Tail {
     pub known: bool,
     /// Nothing of it is written: its bytes are another file's.
     pub copy: bool,
+    /// It was looked at and had nothing: what it has next may not be the first that it had since.
+    was_empty: bool,
     /// Whether more is expected of it.
     pub phase: Phase,
     quiet_since: Instant,
@@ -63,6 +64,8 @@ pub(super) enum Looked {
     End,
     /// There may be more.
     More,
+    /// It was empty at the last look, and is not any more. To be read now.
+    Begun,
     /// It was cut, and may have been written anew.
     Cut,
 }
@@ -82,6 +85,7 @@ impl Tail {
             committed: 0,
             known: false,
             copy: false,
+            was_empty: false,
             phase: Phase::Named,
             quiet_since: Instant::now(),
         }
@@ -125,10 +129,15 @@ impl Tail {
         self.committed = self.at;
     }
 
-    /// Begins with all that the other is known by.
-    pub(super) fn begins_as(&self, other: &Self) -> bool {
-        let known = &other.head;
-        known.len() >= TELLING && head(&self.file, known.len()).is_ok_and(|head| head == *known)
+    /// Whether a file is a copy of this one: of what was read of it, or of what it has now.
+    pub(super) fn has_copy(&self, file: &File) -> Copied {
+        let now = head(&self.file, HEAD).unwrap_or_default();
+        copied(file, &self.head).max(copied(file, &now))
+    }
+
+    /// Whether this is a copy of a followed one.
+    pub(super) fn is_copy_of(&self, other: &Self) -> Copied {
+        other.has_copy(&self.file)
     }
 
     /// After it was cut: from its beginning, as another stream.
@@ -154,8 +163,12 @@ impl Tail {
         }
         let mut buffer = vec![0; most.max(CHUNK) + 2];
         while !batch.is_full() {
-            if self.file.metadata()?.len() < self.at {
+            let size = self.file.metadata()?.len();
+            if size < self.at {
                 return Ok(Looked::Cut);
+            }
+            if std::mem::replace(&mut self.was_empty, size == 0) && size > 0 {
+                return Ok(Looked::Begun);
             }
             let length = match self.file.read_at(&mut buffer, self.at) {
                 Ok(length) => length,

@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::connection::{Snapshot, printable};
+use super::probes::ProbeLine;
 use super::request_line::RequestLine;
 
 /// How many lines may wait for the disk before further ones are dropped and counted.
@@ -54,6 +55,7 @@ pub struct AccessLog {
 enum Message {
     Connection(Box<Snapshot>),
     Request(Box<RequestLine>),
+    Probe(Box<ProbeLine>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -67,10 +69,10 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Timed<'a> {
+struct Timed<'a, T> {
     time: &'a str,
     #[serde(flatten)]
-    request: &'a RequestLine,
+    line: &'a T,
 }
 
 // === impl ===
@@ -111,6 +113,11 @@ impl AccessLog {
         self.send(Message::Request(request));
     }
 
+    /// The same of a probe's request.
+    pub fn write_probe(&self, probe: Box<ProbeLine>) {
+        self.send(Message::Probe(probe));
+    }
+
     fn send(&self, message: Message) {
         if self.queue.try_send(message).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +152,8 @@ fn write_all(
         line.clear();
         let rendered = match message {
             Message::Connection(connection) => render(format, &connection, &mut line),
-            Message::Request(request) => render_request(format, &request, &mut line),
+            Message::Request(request) => render_line(format, &*request, || request.as_text(), &mut line),
+            Message::Probe(probe) => render_line(format, &*probe, || probe.as_text(), &mut line),
             Message::Flush(done) => {
                 // A failure shows at the next line; whoever waits may have left.
                 let _ = output.flush();
@@ -168,15 +176,20 @@ pub(crate) fn now() -> io::Result<String> {
     Ok(time)
 }
 
-fn render_request(format: Format, request: &RequestLine, line: &mut Vec<u8>) -> io::Result<()> {
+fn render_line(
+    format: Format,
+    what: &impl Serialize,
+    as_text: impl FnOnce() -> String,
+    line: &mut Vec<u8>,
+) -> io::Result<()> {
     let time = now()?;
     match format {
         Format::Json => {
-            serde_json::to_writer(&mut *line, &Timed { time: &time, request })?;
+            serde_json::to_writer(&mut *line, &Timed { time: &time, line: what })?;
             line.push(b'\n');
             Ok(())
         }
-        Format::Text => writeln!(line, "{time} {}", request.as_text()),
+        Format::Text => writeln!(line, "{time} {}", as_text()),
     }
 }
 

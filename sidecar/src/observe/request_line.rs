@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::connection::printable;
+use super::recorded::Recorded;
 use crate::net::addrs::Direction;
 
 /// A request that is over.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestLine {
     /// The connection's id.
@@ -61,6 +62,9 @@ pub struct RequestLine {
     pub trace_id: Option<String>,
     /// `user-agent`.
     pub user_agent: Option<String>,
+    /// Its fields and the beginning of bodies, where that is asked for.
+    #[serde(flatten)]
+    pub recorded: Option<Box<Recorded>>,
 }
 
 impl RequestLine {
