@@ -163,8 +163,9 @@ impl Excerpt {
             return;
         }
         let more = bytes.len().min(self.most - taken.bytes.len());
-        taken.cut = more < bytes.len() || !taken.room.take(more);
-        if taken.room.own >= taken.bytes.len() + more {
+        let has_room = taken.room.take(more);
+        taken.cut = more < bytes.len() || !has_room;
+        if has_room {
             taken.bytes.extend_from_slice(&bytes[..more]);
         }
     }
