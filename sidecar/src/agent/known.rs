@@ -34,8 +34,8 @@ pub struct Known {
     told: Option<Running>,
     /// The directory of its cgroup, while something is attached to it.
     pub cgroup: Option<PathBuf>,
-    /// A job is at work, for this run of the proxy.
-    job: Option<Option<Running>>,
+    /// A job is at work.
+    job: Option<Job>,
     /// Something came while it was.
     again: bool,
     /// When to look at it next; `None`: when something comes.
@@ -46,6 +46,11 @@ pub struct Known {
     listed: bool,
     /// When the annotation was set, and how often in vain.
     said: Option<(Instant, u32)>,
+}
+
+/// Begun for this run of the proxy.
+struct Job {
+    proxy: Option<Running>,
 }
 
 /// All of them.
@@ -112,12 +117,12 @@ impl Pods {
     }
 
     /// A namespace enrols its Pods, or does not.
-    pub fn namespace(&mut self, name: Box<str>, enrols: bool) {
+    pub fn namespace(&mut self, name: &str, enrols: bool) {
         let before =
-            if enrols { self.namespaces.insert(name.clone(), true) } else { self.namespaces.remove(&name) };
+            if enrols { self.namespaces.insert(name.into(), true) } else { self.namespaces.remove(name) };
         if before.unwrap_or(false) != enrols {
             let of_it =
-                |known: &&mut Known| known.facts.as_ref().is_some_and(|facts| facts.namespace == name);
+                |known: &&mut Known| known.facts.as_ref().is_some_and(|facts| &*facts.namespace == name);
             self.pods.values_mut().filter(of_it).for_each(Known::look);
         }
     }
@@ -161,7 +166,7 @@ impl Pods {
             Action::Nothing => known.failure = None,
             Action::Complain => known.failure = facts.and_then(complaint),
             Action::Forget => drop(self.pods.remove(&uid)),
-            _ => known.job = Some(facts.and_then(|facts| facts.proxy)),
+            _ => known.job = Some(Job { proxy: facts.and_then(|facts| facts.proxy) }),
         }
         Some((uid, action))
     }
@@ -217,7 +222,7 @@ impl Known {
     }
 
     fn done(&mut self, result: Result<Outcome, JobError>, now: Instant) -> News {
-        let proxy = self.job.take().flatten();
+        let proxy = self.job.take().and_then(|job| job.proxy);
         let mut news = News::default();
         let was_failed = self.failure.take();
         match result {

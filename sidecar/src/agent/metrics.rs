@@ -108,9 +108,15 @@ impl Default for Metrics {
             collected: Counter::default(),
             synced: AtomicBool::new(false),
         };
-        PodState::ALL.iter().for_each(|state| drop(inner.pods.get_or_create(&[("state", state.as_str())])));
-        Cause::ALL.iter().for_each(|cause| drop(inner.failures.get_or_create(&[("reason", cause.as_str())])));
-        ApiCall::ALL.iter().for_each(|call| drop(inner.api_errors.get_or_create(&[("call", call.as_str())])));
+        for state in PodState::ALL {
+            drop(inner.pods.get_or_create(&[("state", state.as_str())]));
+        }
+        for cause in Cause::ALL {
+            drop(inner.failures.get_or_create(&[("reason", cause.as_str())]));
+        }
+        for call in ApiCall::ALL {
+            drop(inner.api_errors.get_or_create(&[("call", call.as_str())]));
+        }
         let metrics = Self(Arc::new(inner));
         metrics.register();
         metrics

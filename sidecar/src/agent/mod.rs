@@ -131,7 +131,7 @@ impl Agent {
                 self.pods.end_list();
                 self.listed[0] = true;
             }
-            Change::Namespace(name, enrols) => self.pods.namespace(name, enrols),
+            Change::Namespace(name, enrols) => self.pods.namespace(&name, enrols),
             Change::NamespacesBegin => self.pods.begin_namespaces(),
             Change::NamespacesListed => {
                 self.pods.end_namespaces();

@@ -36,14 +36,12 @@ fn api(answer: fn(&str) -> Option<Value>) -> (Client, Asked) {
             let path = parts.uri.path_and_query().unwrap().to_string();
             let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
             keep.lock().unwrap().push((parts.method.to_string(), path.clone(), body));
-            let (status, body) = match answer(&path) {
-                Some(body) => (200, body),
-                None => {
-                    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "metadata": {},
-                        "message": "no", "reason": "NotFound", "code": 404});
-                    (404, status)
-                }
+            let refusal = || {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "metadata": {},
+                    "message": "no", "reason": "NotFound", "code": 404});
+                (404, status)
             };
+            let (status, body) = answer(&path).map_or_else(refusal, |body| (200, body));
             let body = Full::new(Bytes::from(body.to_string()));
             Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap())
         }
@@ -122,9 +120,9 @@ async fn a_pod_is_annotated_and_has_events() {
     assert_eq!((&body["note"], &body["regarding"]["uid"]), (&json!("no kernel"), &json!("u-1")));
 }
 
-fn armed() -> Result<Outcome, JobError> {
+fn armed() -> Outcome {
     let cgroup = "/nowhere/pod-u-1".into();
-    Ok(Outcome::Armed { generation: 9, cgroup, told: true, took: Duration::from_millis(3) })
+    Outcome::Armed { generation: 9, cgroup, told: true, took: Duration::from_millis(3) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,7 +133,7 @@ async fn a_pod_from_its_first_word_to_its_last() {
     pods.is(facts);
     assert_eq!(pods.next(Instant::now()), Some((uid.clone(), Action::Tell)));
     // While a job is at work, no other begins.
-    pods.namespace("shop".into(), true);
+    pods.namespace("shop", true);
     assert_eq!(pods.next(Instant::now()), None);
     pods.done(&uid, Ok(Outcome::Told), Instant::now());
     assert_eq!(pods.next(Instant::now()), Some((uid.clone(), Action::Arm)));
@@ -143,7 +141,7 @@ async fn a_pod_from_its_first_word_to_its_last() {
     assert!(news.again && pods.next(Instant::now()).is_none());
     tokio::time::advance(Duration::from_millis(60)).await;
     assert_eq!(pods.next(Instant::now()), Some((uid.clone(), Action::Arm)));
-    let news = pods.done(&uid, armed(), Instant::now());
+    let news = pods.done(&uid, Ok(armed()), Instant::now());
     assert_eq!(news.happened, Some(Happened::Armed));
     assert_eq!(pods.next(Instant::now()), Some((uid.clone(), Action::Nothing)));
     let said = pods.report(&uid, Instant::now()).map(|(_, report)| report);
@@ -152,7 +150,7 @@ async fn a_pod_from_its_first_word_to_its_last() {
     tokio::time::advance(Duration::from_secs(6)).await;
     assert!(pods.report(&uid, Instant::now()).is_some(), "it was lost");
 
-    pods.namespace("shop".into(), false);
+    pods.namespace("shop", false);
     assert_eq!(pods.next(Instant::now()), Some((uid.clone(), Action::Disarm)));
     let news = pods.done(&uid, Ok(Outcome::Disarmed), Instant::now());
     assert_eq!(news.happened, Some(Happened::Disarmed));
@@ -192,7 +190,7 @@ async fn what_is_adopted_is_kept() {
     }
     assert_eq!(pods.due(), None);
     pods.begin_list();
-    pods.namespace("shop".into(), true);
+    pods.namespace("shop", true);
     pods.is(pod(&json!({"status": {"containerStatuses": []}})));
     pods.end_list();
     let mut next: Vec<_> = std::iter::from_fn(|| pods.next(Instant::now()))

@@ -87,6 +87,7 @@ fn of_pod(event: Event<Pod>) -> Option<Change> {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "in the place of the other")]
 fn of_namespace(event: Event<PartialObjectMeta<Namespace>>) -> Option<Change> {
     match event {
         Event::Apply(namespace) | Event::InitApply(namespace) => {

@@ -152,7 +152,7 @@ mod tests {
             format!("kubepods/pod{OTHER}/container/pod{UID}"),
             format!("system.slice/a.service/pod{UID}"),
         ] {
-            assert_eq!(found(&[path.clone()]), None, "{path}");
+            assert_eq!(found(std::slice::from_ref(&path)), None, "{path}");
         }
     }
 
