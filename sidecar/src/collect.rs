@@ -2,9 +2,11 @@
 //! cgroup and a network namespace that go, but keeps what is pinned.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::bpf::attach::ProgramName;
 use crate::bpf::pins::{self, PinDirectory};
 use crate::bpf::{BpfError, link};
 use crate::instance::{self, InstanceName};
@@ -14,7 +16,7 @@ pub const PREFIX: &str = "pod-";
 /// A directory without any link belongs to somebody who is just arming, unless it is older.
 const ARMING: Duration = Duration::from_secs(60);
 
-/// Removes the pins, and the directories, of Pods whose cgroup and network namespace are both gone. Returns the names of
+/// Removes the pins, and the directories, of Pods whose network namespace is gone. Returns the names of
 /// those that were there, and what went wrong with some.
 pub fn gone(run_directory: &Path) -> Vec<(String, Result<(), BpfError>)> {
     let of_pods = pins::directories().into_iter().filter_map(|path| {
@@ -50,7 +52,15 @@ fn is_gone(path: &Path) -> std::io::Result<bool> {
         let age = fs::metadata(path)?.modified()?.elapsed().unwrap_or_default();
         return Ok(age > ARMING);
     }
-    for (_, link) in &links {
+    // The containers of a Pod hold its network namespace, so that alone tells. Its cgroup may stay: on a hybrid host the
+    // kubelet removes that of version 1 only.
+    let lookup = ProgramName::Lookup.symbol();
+    let of_netns = |(path, _): &&(PathBuf, OwnedFd)| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(lookup))
+    };
+    let telling: Vec<_> = links.iter().filter(of_netns).collect();
+    let telling = if telling.is_empty() { links.iter().collect() } else { telling };
+    for (_, link) in telling {
         if link::is_attached(link)? {
             return Ok(false);
         }

@@ -45,7 +45,7 @@ fn init_containers_have_network() {
     namespace.apply(&web("plain", 1, "", "", ""));
     let plain = namespace.ready("plain");
     let fetches = format!(
-        "initContainers:\n- name: fetch\n  image: localhost/busybox:1\n  command: [wget, -q, -O, -, \"http://{}:8080/\"]",
+        "initContainers:\n- name: fetch\n  image: localhost/busybox:1\n  command: [wget, \"-q\", \"-O\", \"-\", \"http://{}:8080/\"]",
         plain.ip()
     );
     for down in ["open", "closed"] {

@@ -40,7 +40,7 @@ pub(crate) fn hold_down_proxy(namespace: &Namespace, app: &str) {
     }
 }
 
-/// Nothing of Pods that are gone is on the node: no cgroup, no pin, no directory. What Pods that armed themselves have
+/// Nothing of ours is on the node of Pods that are gone: no pin, no directory. What Pods that armed themselves have
 /// pinned is collected here, as the next Pod's init container does.
 #[track_caller]
 pub(crate) fn is_clean_of(namespace: &Namespace, uids: &[String]) {

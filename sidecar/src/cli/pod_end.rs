@@ -17,11 +17,11 @@ const ALONE: u32 = 5;
 /// How often sockets are looked for once the Pod is ending.
 const WHILE_ENDING: Duration = Duration::from_millis(200);
 
-/// Resolves when processes of the application were seen and all have been gone for some seconds. Needs the Pod's
+/// Resolves when containers of the application were seen and all have been gone for some seconds. Needs the Pod's
 /// `shareProcessNamespace`. Cancel safe.
 pub async fn alone() {
-    until(UNTIL_STARTED, 1, company::has_processes).await;
-    until(WHILE_RUNNING, ALONE, || !company::has_processes()).await;
+    until(UNTIL_STARTED, 1, company::has_containers).await;
+    until(WHILE_RUNNING, ALONE, || !company::has_containers()).await;
 }
 
 /// Resolves when no other user's program holds a TCP socket of the network namespace any more: whatever the application

@@ -1,4 +1,4 @@
-//! Whom this process shares its Pod with: processes of a shared pid namespace, and sockets of other users in the network
+//! Whom this process shares its Pod with: containers of a shared pid namespace, and sockets of other users in the network
 //! namespace. Both can be seen without any privilege.
 
 use std::fs;
@@ -9,13 +9,18 @@ use nix::unistd::{geteuid, getpid};
 /// ESTABLISHED, `SYN_SENT`, `CLOSE_WAIT`, LISTEN. In the others it was closed, and the kernel finishes alone.
 const HELD: [&str; 4] = ["01", "02", "08", "0A"];
 
-/// True while a process other than this one, and than the first of the pid namespace, is there: in a Pod with
-/// `shareProcessNamespace` the first is the sandbox's (pause).
-pub fn has_processes() -> bool {
+/// True while a container other than this one runs in a shared pid namespace. The first process of a container has its
+/// parent outside, which shows as 0; process 1 is the sandbox's (pause), as in a Pod with `shareProcessNamespace`.
+pub fn has_containers() -> bool {
     let own = getpid().as_raw();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.any(|pid| pid != 1 && pid != own)
+    pids.any(|pid| pid != 1 && pid != own && parent_is_outside(pid))
+}
+
+fn parent_is_outside(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == "0"))
 }
 
 /// True while another user's program holds a TCP socket in this process's network namespace.
