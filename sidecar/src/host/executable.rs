@@ -29,8 +29,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_program_is_looked_at() {
-        assert!(!may_splice(std::process::id()).unwrap(), "nothing here imports it");
+    fn a_program_that_does_not_import_it_may_not() {
+        let mut sleep = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let answer = may_splice(sleep.id());
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        assert!(!answer.unwrap());
         assert!(may_splice(u32::MAX).is_err());
     }
 }
