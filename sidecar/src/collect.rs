@@ -16,12 +16,15 @@ pub const PREFIX: &str = "pod-";
 /// A directory without any link belongs to somebody who is just arming, unless it is older.
 const ARMING: Duration = Duration::from_secs(60);
 
-/// Removes the pins, and the directories, of Pods whose network namespace is gone. Returns the names of
+/// Removes the pins, and the directories, but for those of Pods that somebody looks after who knows more, of Pods whose network namespace is gone. Returns the names of
 /// those that were there, and what went wrong with some.
-pub fn gone(run_directory: &Path) -> Vec<(String, Result<(), BpfError>)> {
+pub fn gone(
+    run_directory: &Path,
+    looked_after: impl Fn(&str) -> bool,
+) -> Vec<(String, Result<(), BpfError>)> {
     let of_pods = pins::directories().into_iter().filter_map(|path| {
         let name = path.file_name()?.to_str()?.to_owned();
-        name.starts_with(PREFIX).then_some((name, path))
+        (name.starts_with(PREFIX) && !looked_after(&name)).then_some((name, path))
     });
     of_pods.filter_map(|(name, path)| Some((name.clone(), one(run_directory, &name, path)?))).collect()
 }

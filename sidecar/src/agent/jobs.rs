@@ -1,6 +1,6 @@
 //! What the agent does on its node, one Pod at a time: each job blocks, and keeps nothing open when it is done.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -21,6 +21,11 @@ use crate::instance::{self, Instance, InstanceError, InstanceName, Owner};
 use crate::kubernetes::annotations::Overrides;
 use crate::kubernetes::channel::{ChannelError, Hello, Order, Talk};
 use crate::pod::{self, Pod};
+
+/// How much of a reason is shown, in characters.
+const MOST_SHOWN: usize = 300;
+/// The most connections that a Pod may size its kernel half for: its maps are the agent's memory.
+const MOST_CONNECTIONS: usize = 65_536;
 
 /// The node, as its jobs need it.
 pub struct Node {
@@ -53,7 +58,10 @@ pub enum Outcome {
     /// The proxy knows how it stands.
     Told,
     /// Nothing is steered any more.
-    Disarmed,
+    Disarmed {
+        /// Its proxy knows.
+        told: bool,
+    },
     /// Nothing is left.
     Gone,
     /// Not yet, for this reason.
@@ -83,6 +91,12 @@ pub enum JobError {
         "`interception: iptables` takes rules, which only `sidecar init` makes: inject the Pod with mode init"
     )]
     Iptables,
+    /// Likewise.
+    #[error("`interception: none`: nothing is to be armed; give the Pod `sidecar.dev/inject: \"false\"`")]
+    NotWanted,
+    /// A fault of this program.
+    #[error("a job ended early, by a panic; the log has more")]
+    Panicked,
     /// A namespace of the Pod.
     #[error("enter the Pod's network namespace: {0}")]
     Netns(io::Error),
@@ -125,9 +139,15 @@ impl JobError {
         match self {
             Self::Arm(_) | Self::Bpf(_) | Self::Detach(_) => Cause::Kernel,
             Self::Channel(_) => Cause::Proxy,
-            Self::Iptables => Cause::Configuration,
-            Self::Instance(_) | Self::Netns(_) | Self::Blind => Cause::Node,
+            Self::Iptables | Self::NotWanted => Cause::Configuration,
+            Self::Instance(_) | Self::Netns(_) | Self::Blind | Self::Panicked => Cause::Node,
         }
+    }
+
+    /// For people. What a Pod's programs say goes into it: it is cut, and has no control characters.
+    pub fn shown(&self) -> String {
+        let visible = |c: char| if c.is_control() { ' ' } else { c };
+        self.to_string().chars().take(MOST_SHOWN).map(visible).collect()
     }
 }
 
@@ -157,7 +177,14 @@ impl Node {
     }
 
     fn arm_inside(&self, uid: &PodUid, cgroup: &CgroupPath, overrides: &Overrides, early: bool) -> Done {
-        let begun = Talk::begin(self.user)?;
+        let begun = match Talk::begin(self.user) {
+            // Nobody in the Pod keeps it from being closed.
+            Err(error) if early => {
+                tracing::warn!(%uid, error = JobError::from(error).shown(), "armed without its proxy");
+                None
+            }
+            begun => begun?,
+        };
         if begun.is_none() && !early {
             return Ok(Outcome::Waiting("its proxy does not listen"));
         }
@@ -171,7 +198,7 @@ impl Node {
                 if let Some(talk) = talk {
                     talk.order(&Order::Disarmed { reason }, None)?;
                 }
-                return Ok(Outcome::Told);
+                return Err(JobError::NotWanted);
             }
         }
         self.clear(uid)?;
@@ -185,9 +212,8 @@ impl Node {
             mark: 0,
             ports: hello.map_or_else(|| pod::ports(config.ports), |hello| hello.ports),
         };
-        let told = talk.is_some();
-        match self.attach(&pod, &config, talk, &mut instance) {
-            Ok(generation) => {
+        match self.attach(&pod, &config, talk, early, &mut instance) {
+            Ok((generation, told)) => {
                 instance.stay();
                 let cgroup = self.hierarchy.directory(cgroup);
                 Ok(Outcome::Armed { generation, cgroup, told, took: Duration::ZERO })
@@ -202,14 +228,16 @@ impl Node {
         }
     }
 
-    /// Attaches, tells the proxy, and writes down that all is done.
+    /// Attaches, tells the proxy, and writes down that all is done; also says whether the proxy knows, without which it is
+    /// done only if it is `early`.
     fn attach(
         &self,
         pod: &Pod<'_>,
         config: &Config,
         talk: Option<Talk>,
+        early: bool,
         instance: &mut Instance,
-    ) -> Result<u32, JobError> {
+    ) -> Result<(u32, bool), JobError> {
         let doubt = || Ok(self.doubt.clone());
         let bypass = pod::Bypass { opened_by: None, doubt: &doubt };
         // A Pod that runs already has connections to make until its proxy has announced itself.
@@ -219,14 +247,23 @@ impl Node {
         }
         let mut armed: Armed = pod.arm(&meanwhile, &bypass, || self.mounts_stay, instance)?;
         let generation = instance.state.links.last().copied().unwrap_or_default();
+        let mut told = false;
         if let Some(talk) = talk {
             let (order, program) = armed_order(instance, generation);
-            talk.order(&order, program.as_ref().map(AsFd::as_fd))?;
+            match talk.order(&order, program.as_ref().map(AsFd::as_fd)) {
+                Err(error) if early => {
+                    tracing::warn!(
+                        error = JobError::from(error).shown(),
+                        "the proxy does not know that it is armed"
+                    );
+                }
+                ordered => ordered.map(|()| told = true)?,
+            }
             armed.settle(&config.interception, pod.exemption())?;
         }
         instance.state.generation = generation;
         instance.save()?;
-        Ok(generation)
+        Ok((generation, told))
     }
 
     /// Tells the proxy of a Pod how it stands. A Pod that has another network namespace by now is not armed: its sandbox
@@ -260,10 +297,10 @@ impl Node {
             pins::take_off(pins, &ProgramName::STEERING)?;
         }
         // One that cannot be told now is told when it is seen next.
-        if let Err(error) = self.tell(uid) {
-            tracing::warn!(%error, "{uid}: the proxy does not know that the Pod is disarmed");
-        }
-        Ok(Outcome::Disarmed)
+        let told = self.tell(uid).inspect_err(|error| {
+            tracing::warn!(error = error.shown(), "{uid}: the proxy does not know that the Pod is disarmed");
+        });
+        Ok(Outcome::Disarmed { told: matches!(told, Ok(Outcome::Told)) })
     }
 
     /// Removes the rest, once the proxy serves no connection any more; or at once.
@@ -324,8 +361,8 @@ impl Node {
         processes.sort_by_key(|pid| instance::start_time(pid.as_raw()).unwrap_or(u64::MAX));
         let mut refused = false;
         for pid in processes {
-            let opened = fs::metadata(format!("/proc/{pid}/ns/net"))
-                .and_then(|seen| Ok((seen.ino(), File::open(format!("/proc/{pid}/ns/net"))?)));
+            let opened =
+                File::open(format!("/proc/{pid}/ns/net")).and_then(|file| Ok((file.metadata()?.ino(), file)));
             match opened {
                 Ok((inode, file)) if !machines.contains(&Some(inode)) => return Ok(Some(file)),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refused = true,
@@ -341,7 +378,7 @@ fn config_of(hello: Option<&Hello>, overrides: &Overrides) -> Config {
     let mut config = Config::default();
     if let Some(hello) = hello {
         config.interception = hello.interception.clone();
-        config.limits.max_connections = hello.max_connections;
+        config.limits.max_connections = hello.max_connections.min(MOST_CONNECTIONS);
     }
     overrides.apply(&mut config.interception);
     config

@@ -1,6 +1,6 @@
 //! The Pods that the agent knows, and what is to be done about each: which job is next, when, and what is said of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -176,6 +176,13 @@ impl Pods {
         self.pods.get_mut(uid).map_or_else(News::default, |known| known.done(result, now))
     }
 
+    /// The names of those of which something is armed.
+    pub fn uids(&self) -> HashSet<String> {
+        let armed =
+            self.pods.iter().filter(|(_, known)| known.standing != Standing::Bare || known.job.is_some());
+        armed.map(|(uid, _)| uid.to_string()).collect()
+    }
+
     /// One of them.
     pub fn get(&self, uid: &PodUid) -> Option<&Known> {
         self.pods.get(uid)
@@ -239,7 +246,7 @@ impl Known {
                 }
             }
             Err(error) => {
-                let text = error.to_string();
+                let text = error.shown();
                 news.failed = Some(error.cause());
                 if was_failed.as_ref() != Some(&text) {
                     news.happened = Some(Happened::ArmFailed(text.clone()));
@@ -265,9 +272,9 @@ impl Known {
                 news.happened = Some(Happened::Armed);
             }
             Outcome::Told => self.told = proxy,
-            Outcome::Disarmed => {
+            Outcome::Disarmed { told } => {
                 self.standing = Standing::Leaving;
-                self.told = proxy;
+                self.told = proxy.filter(|_| told);
                 news.happened = Some(Happened::Disarmed);
             }
             Outcome::Gone => {

@@ -15,6 +15,8 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,7 +114,7 @@ impl Agent {
                 _ = sweep.tick() => {
                     self.pods.sweep();
                     if sweeps % SWEEPS_PER_COLLECTION == 0 {
-                        collect_others(&self.node, &self.metrics);
+                        collect_others(&self.node, &self.metrics, self.pods.uids());
                     }
                     sweeps += 1;
                 }
@@ -171,8 +173,9 @@ impl Agent {
                 Action::Collect => Box::new(move |uid| node.collect(uid)),
             };
             self.jobs.spawn_blocking(move || {
-                let result = job(&uid);
-                (uid, result)
+                // Whatever happens, the job of this Pod has an end.
+                let result = std::panic::catch_unwind(AssertUnwindSafe(|| job(&uid)));
+                (uid, result.unwrap_or(Err(JobError::Panicked)))
             });
         }
     }
@@ -187,7 +190,7 @@ impl Agent {
         };
         match &result {
             Ok(outcome) => tracing::debug!(%uid, ?outcome),
-            Err(error) => tracing::warn!(%uid, %error),
+            Err(error) => tracing::warn!(%uid, error = error.shown()),
         }
         let News { happened, armed, failed, again, collected } = self.pods.done(&uid, result, Instant::now());
         if let Some(took) = armed {
@@ -260,11 +263,12 @@ fn uid_of(directory: &Path) -> Option<PodUid> {
     directory.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// Pins of Pods that armed themselves, and of those that went while no agent ran.
-fn collect_others(node: &Arc<Node>, metrics: &Metrics) {
+/// Pins of Pods that armed themselves, and of those that went while no agent ran. `known`: the agent's own, which have jobs.
+fn collect_others(node: &Arc<Node>, metrics: &Metrics, known: HashSet<String>) {
     let (node, metrics) = (Arc::clone(node), metrics.clone());
     tokio::task::spawn_blocking(move || {
-        for (name, result) in collect::gone(&node.run) {
+        let ours = |name: &str| name.strip_prefix(PREFIX).is_some_and(|uid| known.contains(uid));
+        for (name, result) in collect::gone(&node.run, ours) {
             match result {
                 Ok(()) => {
                     metrics.collected();

@@ -152,7 +152,7 @@ async fn a_pod_from_its_first_word_to_its_last() {
 
     pods.namespace("shop", false);
     assert_eq!(pods.next(Instant::now()), Some((uid.clone(), Action::Disarm)));
-    let news = pods.done(&uid, Ok(Outcome::Disarmed), Instant::now());
+    let news = pods.done(&uid, Ok(Outcome::Disarmed { told: true }), Instant::now());
     assert_eq!(news.happened, Some(Happened::Disarmed));
     assert_eq!(pods.next(Instant::now()), Some((uid.clone(), Action::Finish)));
     pods.gone(&uid);

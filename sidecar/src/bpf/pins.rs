@@ -29,7 +29,11 @@ pub fn create(instance: &str, instance_directory: &Path) -> Result<PinDirectory,
     };
     if let Some(bpffs) = mounted_bpffs() {
         let path = bpffs.join("sidecar").join(instance);
-        fs::create_dir_all(&path).map_err(|e| file_error("create the pin directory", &path, e))?;
+        // The last instance to go takes the parent along, which may be just between the two steps: then once more.
+        let make = || fs::create_dir_all(&path);
+        let again =
+            |error: io::Error| if error.kind() == io::ErrorKind::NotFound { make() } else { Err(error) };
+        make().or_else(again).map_err(|e| file_error("create the pin directory", &path, e))?;
         return Ok(PinDirectory { path, mounted: false });
     }
     let path = instance_directory.join("bpf");
@@ -80,8 +84,9 @@ pub fn take_off(directory: &Path, programs: &[ProgramName]) -> Result<(), BpfErr
     for (path, link) in links(directory).map_err(failed)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if program_of(&name).is_some_and(|name| programs.iter().any(|program| program.symbol() == name)) {
-            link::detach_open(&link).map_err(failed)?;
+            // In this order: who collects takes a Pod for gone whose pinned link is detached.
             gone(fs::remove_file(&path)).map_err(failed)?;
+            link::detach_open(&link).map_err(failed)?;
         }
     }
     Ok(())

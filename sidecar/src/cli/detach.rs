@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
 
 fn gone(run_directory: &Path) -> u8 {
     let mut status = super::DONE;
-    for (name, removed) in collect::gone(run_directory) {
+    for (name, removed) in collect::gone(run_directory, |_| false) {
         match removed {
             Ok(()) => println!("{name}: removed"),
             Err(error) => {

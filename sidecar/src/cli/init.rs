@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
 
 /// No container of theirs can: nobody else may be there to do it on a node without an agent.
 fn collect_what_pods_left() {
-    for (name, removed) in collect::gone(Path::new(RUN_DIRECTORY)) {
+    for (name, removed) in collect::gone(Path::new(RUN_DIRECTORY), |_| false) {
         match removed {
             Ok(()) => tracing::info!(%name, "collected what a Pod has left"),
             Err(error) => tracing::warn!(%name, %error, "what a Pod has left stays"),
