@@ -18,7 +18,8 @@ pub const CONTROL_SOCKET: &str = "control.sock";
 pub const CGROUP_MOUNT: &str = "cgroup";
 /// Where an unprivileged proxy makes its control socket, in an instance's directory; [`CONTROL_SOCKET`] links to it.
 pub const PROXY_DIRECTORY: &str = "proxy";
-const STATE_FILE: &str = "instance.json";
+/// What was set up, in an instance's directory.
+pub const STATE_FILE: &str = "instance.json";
 /// Names go into paths, pins and chain names.
 const MAX_NAME: usize = 64;
 

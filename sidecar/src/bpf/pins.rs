@@ -9,6 +9,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::attach::ProgramName;
 use super::{BpfError, link};
+use crate::instance::{RUN_DIRECTORY, STATE_FILE};
 
 /// A directory for pins, and whether we mounted the file system that holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,8 +118,10 @@ pub(super) fn mounted_bpffs() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let mut found: Vec<PathBuf> =
         crate::host::mounts::of_type(&mounts, "bpf").map(|mount| mount.point).collect();
-    // A private one of another instance is not a place for ours.
-    found.retain(|point| !point.starts_with("/run/sidecar"));
+    // A private one of another instance is not a place for ours: it goes with that.
+    let is_private =
+        |point: &PathBuf| point.parent().is_some_and(|directory| directory.join(STATE_FILE).exists());
+    found.retain(|point| !point.starts_with(RUN_DIRECTORY) && !is_private(point));
     let usual = Path::new("/sys/fs/bpf");
     found
         .iter()
