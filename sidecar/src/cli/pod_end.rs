@@ -8,11 +8,11 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::host::company;
 
-/// How often processes are looked for until the application has started: one that ends sooner would be missed.
+/// How often containers are looked for until the application has started: one that ends sooner would be missed.
 const UNTIL_STARTED: Duration = Duration::from_millis(50);
-/// How often processes are looked for afterwards.
+/// How often containers are looked for afterwards.
 const WHILE_RUNNING: Duration = Duration::from_secs(1);
-/// How long the proxy must be alone: between the end of one container's process and the start of another's.
+/// How long the proxy must be alone: between the end of one container and the start of another.
 const ALONE: u32 = 5;
 /// How often sockets are looked for once the Pod is ending.
 const WHILE_ENDING: Duration = Duration::from_millis(200);
