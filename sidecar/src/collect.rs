@@ -2,6 +2,7 @@
 //! cgroup and a network namespace that go, but keeps what is pinned.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,8 +17,8 @@ pub const PREFIX: &str = "pod-";
 /// A directory without any link belongs to somebody who is just arming, unless it is older.
 const ARMING: Duration = Duration::from_secs(60);
 
-/// Removes the pins, and the directories, but for those of Pods that somebody looks after who knows more, of Pods whose network namespace is gone. Returns the names of
-/// those that were there, and what went wrong with some.
+/// Removes the pins and the directories of Pods that are gone, but for those that somebody looks after who knows more.
+/// Returns the names of those that were there, and what went wrong with some.
 pub fn gone(
     run_directory: &Path,
     looked_after: impl Fn(&str) -> bool,
@@ -34,7 +35,7 @@ fn one(run_directory: &Path, name: &str, path: PathBuf) -> Option<Result<(), Bpf
     match is_gone(&path) {
         Ok(false) => return None,
         Ok(true) => {}
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return None,
         Err(cause) => return Some(Err(BpfError::File { operation: "look at the pins in", path, cause })),
     }
     let removed = pins::remove(&PinDirectory { path, mounted: false });
@@ -49,24 +50,28 @@ fn one(run_directory: &Path, name: &str, path: PathBuf) -> Option<Result<(), Bpf
     Some(removed)
 }
 
-fn is_gone(path: &Path) -> std::io::Result<bool> {
+/// Whether a Pod is gone whose links are pinned in `path`: they are detached from its network namespace, which its
+/// containers hold, or from its cgroup. (The cgroup may stay for ever: on a hybrid host the kubelet removes that of version 1 only.)
+pub fn is_gone(path: &Path) -> io::Result<bool> {
     let links = pins::links(path)?;
     if links.is_empty() {
         let age = fs::metadata(path)?.modified()?.elapsed().unwrap_or_default();
         return Ok(age > ARMING);
     }
-    // The containers of a Pod hold its network namespace, so that alone tells. Its cgroup may stay: on a hybrid host the
-    // kubelet removes that of version 1 only.
     let lookup = ProgramName::Lookup.symbol();
-    let of_netns = |(path, _): &&(PathBuf, OwnedFd)| {
+    let of_netns = |(path, _): &(PathBuf, OwnedFd)| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(lookup))
     };
-    let telling: Vec<_> = links.iter().filter(of_netns).collect();
-    let telling = if telling.is_empty() { links.iter().collect() } else { telling };
-    for (_, link) in telling {
+    let (of_netns, of_cgroup): (Vec<_>, Vec<_>) = links.into_iter().partition(of_netns);
+    Ok(are_detached(&of_netns)? || are_detached(&of_cgroup)?)
+}
+
+/// Of none nothing can be said.
+fn are_detached(links: &[(PathBuf, OwnedFd)]) -> io::Result<bool> {
+    for (_, link) in links {
         if link::is_attached(link)? {
             return Ok(false);
         }
     }
-    Ok(true)
+    Ok(!links.is_empty())
 }

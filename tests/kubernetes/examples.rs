@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sidecar_tests::eventually;
@@ -107,8 +107,11 @@ fn see(step: &Value) {
     }
     let within = Duration::from_secs(step["within"].as_u64().unwrap_or(WITHIN));
     let mut last = String::new();
-    eventually(within, &format!("{step}"), || {
+    let began = Instant::now();
+    eventually(2 * within, &format!("{step}"), || {
         last = try_on_node(&arguments, "").unwrap_or_else(|error| error);
-        last.contains(word("contains")).then_some(())
+        let is_seen = last.contains(word("contains"));
+        assert!(is_seen || began.elapsed() < within, "{step}: {last}");
+        is_seen.then_some(())
     });
 }

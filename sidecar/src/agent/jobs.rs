@@ -11,7 +11,7 @@ use crate::arm::{ArmError, Armed};
 use crate::bpf::attach::ProgramName;
 use crate::bpf::bypass::Bypass;
 use crate::bpf::{BpfError, pins};
-use crate::collect::PREFIX;
+use crate::collect::{self, PREFIX};
 use crate::config::{Config, Mode, OnProxyDown};
 use crate::detach::{DetachError, undo};
 use crate::host::cgroup::{CgroupPath, Hierarchy, members_below};
@@ -319,8 +319,10 @@ impl Node {
             return Ok(Outcome::Gone);
         }
         let state = instance::read(&directory)?;
-        if state.armed.is_some_and(|cgroup| self.hierarchy.directory(&cgroup).exists()) {
-            return Ok(Outcome::Waiting("its cgroup is still there"));
+        if let Some(pins) = &state.pins
+            && !collect::is_gone(pins).unwrap_or_else(|error| error.kind() == io::ErrorKind::NotFound)
+        {
+            return Ok(Outcome::Waiting("its network namespace and its cgroup are still there"));
         }
         self.clear(uid)?;
         Ok(Outcome::Gone)

@@ -11,6 +11,7 @@ use super::jobs::{Cause, JobError, Outcome};
 use super::metrics::PodState;
 use super::status::{Happened, Report};
 use super::wanted::{Action, Standing, decide};
+use crate::host::cgroup::is_populated;
 use crate::host::pod_cgroup::PodUid;
 
 /// The first wait for a Pod that is not ready, and the longest; each is twice the one before.
@@ -138,10 +139,10 @@ impl Pods {
         self.pods.values_mut().for_each(Known::look);
     }
 
-    /// Looks again at Pods whose cgroup is gone, whatever the API says or cannot say.
+    /// Looks again at Pods of which no process runs, whatever the API says or cannot say.
     pub fn sweep(&mut self) {
         for known in self.pods.values_mut() {
-            if known.cgroup.as_ref().is_some_and(|cgroup| !cgroup.exists()) {
+            if known.cgroup.as_ref().is_some_and(|cgroup| !is_populated(cgroup)) {
                 known.facts = known.facts.take().map(|facts| Facts { over: true, ..facts });
                 known.look();
             }

@@ -280,6 +280,12 @@ pub fn members_below(directory: &Path) -> Vec<Pid> {
     with_descendants(directory).iter().flat_map(|path| members(path)).collect()
 }
 
+/// Whether a process is in a cgroup or below it; not in one that is gone (`cgroup.events`, Documentation/admin-guide/cgroup-v2.rst).
+pub fn is_populated(directory: &Path) -> bool {
+    let events = fs::read_to_string(directory.join("cgroup.events"));
+    events.is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+}
+
 fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => ": run as root, or have the cgroup delegated to you",
