@@ -17,6 +17,10 @@ pub const FORWARD: i32 = 2;
 /// the program that this connected socket reached (inbound). ENOENT: the kernel half knows none.
 pub const RECORD: i32 = 3;
 
+/// getsockopt, a [`crate::bypass::Answer`]: that to the [`crate::bypass::Question`] that this UDP socket sent to itself. ENOPROTOOPT:
+/// nobody has answered it, or the answer has been taken.
+pub const ANSWER: i32 = 4;
+
 /// The value of [`ROLE`]. The hook cannot ask for the socket's cookie, so its owner says it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

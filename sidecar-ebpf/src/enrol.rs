@@ -1,7 +1,7 @@
-//! Looking at the two ends of a connection, and enrolling them for the bypass. Userspace runs this program itself, on a
-//! packet that holds its question (`BPF_PROG_TEST_RUN`): a tc program may look sockets up and put them into a sockhash
-//! at any time in their life, which sock_ops programs may only as they are established. So a connection is enrolled
-//! after it has shown how its program uses it.
+//! Looking at the two ends of a connection, and enrolling them for the bypass. A tc program may look sockets up and put them
+//! into a sockhash at any time in their life, which sock_ops programs may only as they are established. So a connection
+//! is enrolled after it has shown how its program uses it. Userspace runs this program itself, on a packet that holds its
+//! question (`BPF_PROG_TEST_RUN`), or has it run by sending such a packet; see `ask`.
 
 use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
@@ -23,18 +23,24 @@ use crate::sock::{field, tcp};
 const OBSTACLES: u32 =
     seen::SPLICED | seen::BLOCKED | seen::ULP | seen::RCVLOWAT | seen::ZEROCOPY | seen::NO_ROOM;
 
-/// Answers a question.
+/// Answers the question in a packet that userspace runs the program on.
 #[inline(always)]
 pub fn answer(ctx: &TcContext) {
     let Ok(question) = ctx.load::<Question>(ETHERNET) else { return };
+    let _ = ctx.store(ETHERNET, &answer_to(ctx, &question), 0);
+}
+
+/// Answers a question.
+#[inline(always)]
+pub fn answer_to(ctx: &TcContext, question: &Question) -> Answer {
     let seen = if question.ask == Ask::Look as u32 || question.ask == Ask::Enrol as u32 {
-        look(ctx, &question)
+        look(ctx, question)
     } else {
         0
     };
     let mut answer = Answer { seen, ..Answer::default() };
-    tally(&question, &mut answer);
-    let _ = ctx.store(ETHERNET, &answer, 0);
+    tally(question, &mut answer);
+    answer
 }
 
 /// Finds both sockets and looks at them.

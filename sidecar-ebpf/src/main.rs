@@ -8,6 +8,7 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "the only way to an atomic addition on this target")]
 
+mod ask;
 mod bypass;
 mod connect;
 mod decide;
@@ -100,6 +101,11 @@ fn sidecar_bypass(ctx: SkMsgContext) -> u32 {
 fn sidecar_enrol(ctx: TcContext) -> i32 {
     enrol::answer(&ctx);
     0
+}
+
+#[classifier]
+fn sidecar_ask(ctx: TcContext) -> i32 {
+    ask::passes(&ctx)
 }
 
 #[tracepoint(category = "syscalls", name = "sys_enter_splice")]

@@ -15,7 +15,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SockHash};
 use sidecar_common::address::CidrKey;
-use sidecar_common::bypass::Peer;
+use sidecar_common::bypass::{Answer, Peer};
 use sidecar_common::connection::Record;
 use sidecar_common::flow::{
     FlowKey, Listener, ListenerKey, NetnsCookie, Origin, Program, Service, ServiceKey,
@@ -86,6 +86,11 @@ pub static PEERS: HashMap<u64, Peer> = HashMap::with_max_entries(2 * 65_536, BPF
 /// drop what it has not read. The map lives as long as one of them does.
 #[map]
 pub static SOCKETS: SockHash<u64> = SockHash::with_max_entries(2 * 65_536, 0);
+
+/// What was asked by packets, by the port of the asking socket: until it is taken, a moment later. One that nobody takes
+/// stays until its port asks again; a proxy has one such socket, so this has room for a thousand that were killed just then.
+#[map]
+pub static ANSWERS: HashMap<u32, Answer> = HashMap::with_max_entries(1_024, BPF_F_NO_PREALLOC);
 
 /// The size of [`EVENTS`].
 pub const EVENTS_BYTES: u32 = 512 * 1024;

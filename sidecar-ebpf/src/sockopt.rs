@@ -2,12 +2,13 @@
 
 use aya_ebpf::bindings::bpf_sockopt;
 use sidecar_common::address::Endpoint;
+use sidecar_common::bypass::Answer;
 use sidecar_common::connection::Record;
 use sidecar_common::flow::Intent;
 use sidecar_common::option;
 
 use crate::lookup::served;
-use crate::maps::{ORIGINS, RECORDS};
+use crate::maps::{ANSWERS, ORIGINS, RECORDS};
 use crate::sock::{AF_INET, AF_INET6, Ends, field, netns_of_sockopt, set_field};
 use crate::tell::from_the_proxy;
 
@@ -43,6 +44,14 @@ pub fn answer(ctx: *mut bpf_sockopt) {
         (option::LEVEL, option::RECORD) => {
             if let Some(record) = record(ctx) {
                 reply::<Record>(ctx, record);
+            }
+        }
+        (option::LEVEL, option::ANSWER) => {
+            let port = own_port(ctx);
+            // SAFETY: see `maps`.
+            if let Some(answer) = unsafe { ANSWERS.get(port) } {
+                reply::<Answer>(ctx, *answer);
+                let _ = ANSWERS.remove(port);
             }
         }
         _ => leave_large_buffers(ctx),
@@ -93,6 +102,13 @@ fn record(ctx: *mut bpf_sockopt) -> Option<Record> {
             unsafe { RECORDS.get(origin.accepted) }.copied()
         }
     }
+}
+
+/// Names the UDP socket that is asked; 0: it has none.
+#[inline(always)]
+fn own_port(ctx: *mut bpf_sockopt) -> u32 {
+    // SAFETY: `sk` is a context field; `of_sock` handles a null one.
+    Ends::of_sock(unsafe { (*ctx).__bindgen_anon_1.sk }).map_or(0, |ends| u32::from(ends.local.port))
 }
 
 /// The first word of a socket address: the family in host order, the port in network order.

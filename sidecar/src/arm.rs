@@ -194,7 +194,11 @@ impl Armed {
         }
         let netns = sys::netns_cookie().map_err(|error| error.to_string())?;
         let bypass = self.kernel.bypass(netns).map_err(|error| error.to_string())?;
-        bypass.pin(pins, user).map_err(|error| error.to_string())
+        bypass.pin(pins, user).map_err(|error| error.to_string())?;
+        if let Err(error) = self.kernel.answer_packets(pins) {
+            tracing::info!(%error, "a proxy whose seccomp profile refuses bpf(2) has no bypass");
+        }
+        Ok(())
     }
 
     fn write_down(&self, instance: &mut Instance) -> Result<(), ArmError> {

@@ -68,7 +68,17 @@ impl Init {
     /// Starts `sidecar proxy` as [`Self::PROXY`].
     #[track_caller]
     pub fn proxy(&self) -> Program {
-        let mut command = self.beside().as_uid(Self::PROXY).command(&self.binary);
+        self.proxy_in(self.beside())
+    }
+
+    /// The same in a container whose seccomp profile is the runtimes' default.
+    #[track_caller]
+    pub fn proxy_without_bpf(&self) -> Program {
+        self.proxy_in(self.beside().without_bpf())
+    }
+
+    fn proxy_in(&self, place: Place) -> Program {
+        let mut command = place.as_uid(Self::PROXY).command(&self.binary);
         command.args(["proxy", "--name", &self.name, "--config"]).arg(&self.config);
         Program::start(&mut command).ended_by(Signal::SIGTERM)
     }

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use nix::unistd::{User, geteuid};
 
+use crate::servers::interpreter;
+
 /// A network namespace, a cgroup and a user to start programs under; by default the test's own.
 ///
 /// The steps are ordinary programs that replace each other by exec, so the started process keeps its pid, and the
@@ -18,6 +20,7 @@ pub struct Place {
     /// uid, gid, and how setpriv(1) is to set the supplementary groups.
     user: Option<(u32, u32, &'static str)>,
     powerless: bool,
+    without_bpf: bool,
     /// Files that are seen in the place of others.
     files: Vec<(PathBuf, PathBuf)>,
 }
@@ -55,6 +58,12 @@ impl Place {
         self
     }
 
+    /// The same place with bpf(2) refused, as in a container.
+    pub fn without_bpf(mut self) -> Self {
+        self.without_bpf = true;
+        self
+    }
+
     /// The same place with a file of its own in the place of the system's, which the rest of the machine keeps seeing.
     pub fn with_file(mut self, file: &Path, in_place_of: &str) -> Self {
         self.files.push((file.to_owned(), in_place_of.into()));
@@ -89,6 +98,10 @@ impl Place {
         }
         // Last, because a change of user clears it (prctl(2), PR_SET_PDEATHSIG).
         words.extend(["--pdeathsig".into(), "TERM".into(), "--".into()]);
+        if self.without_bpf {
+            // Not as a file: the user of the place need not be able to read it.
+            words.extend([interpreter(), "-c".into(), include_str!("../programs/without_bpf.py").into()]);
+        }
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg(program);
         command

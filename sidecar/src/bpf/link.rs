@@ -39,7 +39,16 @@ const BPF_LINK_TYPE_NETNS: u32 = 5;
 
 /// Attaches a program to a cgroup or network namespace. The program stays attached while the link is open or pinned.
 pub fn create(program: BorrowedFd<'_>, target: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
-    let words = [number(program.as_raw_fd())?, number(target.as_raw_fd())?, attach_type, 0];
+    link_to(program, number(target.as_raw_fd())?, attach_type)
+}
+
+/// Attaches a program to an interface of this thread's network namespace, likewise.
+pub fn create_at_interface(program: BorrowedFd<'_>, index: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    link_to(program, index, attach_type)
+}
+
+fn link_to(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    let words = [number(program.as_raw_fd())?, target, attach_type, 0];
     let fd = bpf(BPF_LINK_CREATE, &mut Attr::of_words(words))?;
     // SAFETY: the kernel has just made this file descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

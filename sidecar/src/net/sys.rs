@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use sidecar_common::bypass::Answer;
 use sidecar_common::connection::Record;
 use sidecar_common::flow::{NetnsCookie, Role};
 use sidecar_common::option::{self, Announce, Forward};
@@ -41,6 +42,16 @@ pub fn record(socket: &impl AsFd) -> Option<Record> {
     let size = get(socket, option::LEVEL, option::RECORD, &mut record).ok()?;
     // SAFETY: the option was answered with a whole record, any bit pattern of which is valid.
     (size == size_of::<Record>()).then(|| unsafe { record.assume_init() })
+}
+
+/// The answer to what this UDP socket just asked. ENOPROTOOPT: nobody answers.
+pub fn answer(socket: &impl AsFd) -> io::Result<Answer> {
+    let mut answer = MaybeUninit::<Answer>::uninit();
+    match get(socket, option::LEVEL, option::ANSWER, &mut answer)? {
+        // SAFETY: the option was answered with a whole answer, any bit pattern of which is valid.
+        size if size == size_of::<Answer>() => Ok(unsafe { answer.assume_init() }),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// `TCP_INFO` (tcp(7)).

@@ -182,3 +182,23 @@ fn deleted_without_an_agent(mode: Mode) {
     });
 }
 in_modes!(deleted_without_an_agent: Ebpf);
+
+/// The proxy uses the bypass that it was handed, also where it may not call bpf(2).
+fn hands_over_the_bypass(mode: Mode) {
+    let node = Node::new();
+    node.enrol(true);
+    node.start_agent();
+    let pod = Pod::create(&node, &Config::new(mode).with("interception.bypass", "full"), json!({}));
+    let _server = serve(&pod.net.peer.place(), Kind::Echo, "0.0.0.0:9001");
+    for start in [Pod::start_proxy, Pod::start_proxy_without_bpf] {
+        let _proxy = start(&pod);
+        eventually(2 * DEADLINE, "the Pod to be armed", || (pod.readiness() == 200).then_some(()));
+        let load = load(&pod.app(), PEER4, 9001);
+        eventually(2 * DEADLINE, "bytes past the TCP stack", || {
+            let sent = "sidecar_tcp_sent_bytes_total{direction=\"outbound\",path=\"bypass\"}";
+            (pod.metric(sent) > 0).then_some(())
+        });
+        unharmed(load);
+    }
+}
+in_modes!(hands_over_the_bypass: Ebpf);

@@ -147,7 +147,16 @@ impl<'a> Pod<'a> {
 
     /// Starts its proxy, and says so in the API.
     pub(crate) fn start_proxy(&self) -> Program {
-        let mut command = self.container("proxy").as_uid(Init::PROXY).command(&self.binary);
+        self.start_proxy_in(self.container("proxy"))
+    }
+
+    /// The same in a container whose seccomp profile is the runtimes' default.
+    pub(crate) fn start_proxy_without_bpf(&self) -> Program {
+        self.start_proxy_in(self.container("proxy").without_bpf())
+    }
+
+    fn start_proxy_in(&self, place: Place) -> Program {
+        let mut command = place.as_uid(Init::PROXY).command(&self.binary);
         command.args(["--log", "info", "proxy", "--armed-by", "agent", "--config"]).arg(&self.config);
         let proxy = Program::start(&mut command).ended_by(Signal::SIGTERM);
         let status = json!([{"name": "sidecar-proxy", "containerID": format!("c-{}", proxy.pid()),

@@ -1,4 +1,4 @@
-//! Under `sidecar init`: a proxy without any capability asks by what was pinned for it.
+//! Under `sidecar init`: a proxy without any capability asks by what was pinned for it, or by packets.
 
 use sidecar_tests::{Connection, DEADLINE, Footprint, Init, Netns, Probe, eventually, probe, require};
 
@@ -26,14 +26,14 @@ fn hop(init: &Init, args: &[&str]) -> (Probe, Hop) {
     (program, Hop(connection))
 }
 
-/// A proxy may do as one under `run`, also the next one after it.
+/// A proxy may do as one under `run`, also the next one after it, and one that may not call bpf(2).
 #[test]
 fn full() {
     require!(root);
     let (netns, init) = pod("full");
     let armed = Footprint::of(init.name(), 0, &netns);
-    for _ in 0..2 {
-        let _proxy = init.proxy();
+    for start in [Init::proxy, Init::proxy_without_bpf, Init::proxy_without_bpf] {
+        let _proxy = start(&init);
         let (_program, hop) = hop(&init, &["mixed", "--times", "200"]);
         hop.goes_by("full");
     }

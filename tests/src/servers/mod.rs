@@ -122,7 +122,7 @@ pub fn python(place: &Place, script: &str) -> Command {
 }
 
 /// The distribution's Python before one of the user's, which may be a slow wrapper.
-fn interpreter() -> PathBuf {
+pub(crate) fn interpreter() -> PathBuf {
     let distribution = PathBuf::from("/usr/bin/python3");
     if distribution.exists() { distribution } else { "python3".into() }
 }

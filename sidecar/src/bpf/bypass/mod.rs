@@ -1,5 +1,6 @@
 //! The bypass in the kernel: loading its programs, asking about connections, enrolling them.
 
+mod ask;
 mod pair;
 pub mod proof;
 
@@ -11,18 +12,20 @@ use std::path::Path;
 
 use aya::maps::{MapData, SockHash};
 use aya::programs::{Program, ProgramError};
-use sidecar_common::bypass::{Answer, Ask, ETHERNET, Question, seen};
+use sidecar_common::bypass::{Answer, Ask, Question, seen};
 use sidecar_common::flow::NetnsCookie;
 
+use self::ask::Way;
 use super::{BpfError, Kernel, link, tracepoint};
 
 /// enum `bpf_attach_type` (include/uapi/linux/bpf.h).
 const BPF_SK_SKB_STREAM_VERDICT: u32 = 5;
 const BPF_SK_MSG_VERDICT: u32 = 7;
+const BPF_TCX_EGRESS: u32 = 47;
 
 /// Asks the kernel half about pairs of sockets. What it enrolled stays so when it is gone.
 pub struct Bypass {
-    enrol: OwnedFd,
+    way: Way,
     netns: NetnsCookie,
     /// Where the rest of it is not kept by pins.
     parts: Option<Parts>,
@@ -43,9 +46,10 @@ const SOCKETS_PIN: &str = "SOCKETS";
 /// The link of the program that sees splice(2).
 const TRACEPOINT_PIN: &str = "sidecar_splice";
 
-/// Room for a question, and for its answer in its place.
-const PACKET: usize = ETHERNET
-    + if size_of::<Question>() > size_of::<Answer>() { size_of::<Question>() } else { size_of::<Answer>() };
+/// The link of the program that answers what is asked by packets.
+const ASK_PIN: &str = "sidecar_ask";
+/// The loopback interface, which is a network namespace's first (`LOOPBACK_IFINDEX`, include/net/flow.h).
+const LOOPBACK: u32 = 1;
 
 /// A hop between the proxy and a program, by the proxy's socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,7 +78,23 @@ impl Kernel {
                 .map_err(|error| BpfError::Bypass { reason: format!("attach to SOCKETS: {error}") })?;
         }
         let netns = if self.features.netns_cookie { netns } else { 0 };
-        Ok(Bypass { enrol, netns, parts: Some(Parts { sockets, tracepoint }) })
+        Ok(Bypass { way: Way::Program(enrol), netns, parts: Some(Parts { sockets, tracepoint }) })
+    }
+
+    /// Lets the proxy ask by packets in this thread's network namespace, from Linux 6.6 (e420bed02507) on, while the pin is
+    /// there.
+    pub fn answer_packets(&mut self, pins: &Path) -> Result<(), BpfError> {
+        let program = self.loaded("sidecar_ask")?;
+        let refused = |error: io::Error| BpfError::Bypass {
+            reason: format!("attach to the loopback interface: {error}"),
+        };
+        let link = link::create_at_interface(program.as_fd(), LOOPBACK, BPF_TCX_EGRESS).map_err(refused)?;
+        let path = pins.join(ASK_PIN);
+        link::pin(link.as_fd(), &path).map_err(|cause| BpfError::File {
+            operation: "pin a link as",
+            path,
+            cause,
+        })
     }
 
     fn at_system_call(&mut self, name: &'static str, event: &str) -> Result<OwnedFd, BpfError> {
@@ -103,9 +123,11 @@ impl Kernel {
 
 impl Bypass {
     /// Opens what [`Self::pin`] pinned, for sockets of this network namespace. Takes no capability, but a kernel that
-    /// lets everybody run a program that they may open (5.19, c8644cd0efe7).
+    /// lets everybody run a program that they may open (5.19, c8644cd0efe7), or one that answers packets.
     pub fn open(pins: &Path, netns: NetnsCookie) -> io::Result<Self> {
-        Self::handed(Self::program(pins)?, netns)
+        Self::program(pins)
+            .and_then(|enrol| Self::by(Way::Program(enrol), netns))
+            .or_else(|error| by_packets(netns, &error))
     }
 
     /// The program to ask, which [`Self::pin`] pinned, for whoever is to be given it.
@@ -115,7 +137,11 @@ impl Bypass {
 
     /// The bypass by its program, as another process has opened it; the rest is kept by pins. Takes no capability either.
     pub fn handed(enrol: OwnedFd, netns: NetnsCookie) -> io::Result<Self> {
-        let bypass = Self { enrol, netns, parts: None };
+        Self::by(Way::Program(enrol), netns).or_else(|error| by_packets(netns, &error))
+    }
+
+    fn by(way: Way, netns: NetnsCookie) -> io::Result<Self> {
+        let bypass = Self { way, netns, parts: None };
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         bypass.ask(Ask::Count, Hop { cookie: 0, local: nowhere, remote: nowhere }, 0)?;
         Ok(bypass)
@@ -128,14 +154,14 @@ impl Bypass {
             let path = path.to_owned();
             move |cause: io::Error| BpfError::File { operation, path, cause }
         };
-        if let Some(parts) = &self.parts {
-            let tracepoint = pins.join(TRACEPOINT_PIN);
-            // EINVAL: an event, which goes with this process (before 5.15).
-            link::pin(parts.tracepoint.as_fd(), &tracepoint).map_err(failed("pin a link as", &tracepoint))?;
-            let sockets = pins.join(SOCKETS_PIN);
-            link::pin(parts.sockets.fd().as_fd(), &sockets).map_err(failed("pin a map as", &sockets))?;
-        }
-        link::pin(self.enrol.as_fd(), &enrol).map_err(failed("pin a program as", &enrol))?;
+        // What was opened is pinned already.
+        let (Way::Program(program), Some(parts)) = (&self.way, &self.parts) else { return Ok(()) };
+        let tracepoint = pins.join(TRACEPOINT_PIN);
+        // EINVAL: an event, which goes with this process (before 5.15).
+        link::pin(parts.tracepoint.as_fd(), &tracepoint).map_err(failed("pin a link as", &tracepoint))?;
+        let sockets = pins.join(SOCKETS_PIN);
+        link::pin(parts.sockets.fd().as_fd(), &sockets).map_err(failed("pin a map as", &sockets))?;
+        link::pin(program.as_fd(), &enrol).map_err(failed("pin a program as", &enrol))?;
         match user {
             Some(user) => chown(&enrol, Some(user), None).map_err(failed("give to the proxy's user", &enrol)),
             None => Ok(()),
@@ -152,13 +178,16 @@ impl Bypass {
             ask: ask as u32,
             terms,
         };
-        let mut packet = [0u8; PACKET];
-        // SAFETY: plain data, written within the packet; the write allows for any alignment.
-        unsafe { packet.as_mut_ptr().add(ETHERNET).cast::<Question>().write_unaligned(question) };
-        link::run(self.enrol.as_fd(), &mut packet)?;
-        // SAFETY: as above; any bit pattern is valid.
-        Ok(unsafe { packet.as_ptr().add(ETHERNET).cast::<Answer>().read_unaligned() })
+        self.way.ask(&question)
     }
+}
+
+/// Where its program cannot be run, for this reason.
+fn by_packets(netns: NetnsCookie, error: &io::Error) -> io::Result<Bypass> {
+    let asked = Way::packet().and_then(|way| Bypass::by(way, netns));
+    asked.map_err(|packets| {
+        io::Error::new(error.kind(), format!("{error}; nor by packets (Linux 6.6): {packets}"))
+    })
 }
 
 /// What was seen of a program's socket, for people.
