@@ -15,13 +15,20 @@ use sidecar_common::address::Endpoint;
 use sidecar_common::bypass::{Answer, Ask, ETHERNET, Peer, Question, end, seen, term};
 use sidecar_common::flow::{FlowKey, Intent};
 
-use crate::layout::Socket;
+use crate::layout::{File, Socket};
 use crate::maps::{ORIGINS, PEERS, RECORDS, SOCKETS};
 use crate::sock::{field, tcp};
 
 /// What speaks against enrolling.
 const OBSTACLES: u32 =
     seen::SPLICED | seen::BLOCKED | seen::ULP | seen::RCVLOWAT | seen::ZEROCOPY | seen::NO_ROOM;
+
+/// Bits of [`seen`], as they are found. The verifier follows each number that it knows on a path of its own: with a dozen
+/// bits, hundreds of thousands of instructions. So each is mixed with a zero that it cannot know.
+struct Seen {
+    bits: u32,
+    zero: u32,
+}
 
 /// Answers the question in a packet that userspace runs the program on.
 #[inline(always)]
@@ -33,57 +40,80 @@ pub fn answer(ctx: &TcContext) {
 /// Answers a question.
 #[inline(always)]
 pub fn answer_to(ctx: &TcContext, question: &Question) -> Answer {
-    let seen = if question.ask == Ask::Look as u32 || question.ask == Ask::Enrol as u32 {
-        look(ctx, question)
-    } else {
-        0
-    };
-    let mut answer = Answer { seen, ..Answer::default() };
-    tally(question, &mut answer);
+    let mut seen = Seen::nothing(question);
+    if question.ask == Ask::Look as u32 || question.ask == Ask::Enrol as u32 {
+        look(ctx, question, &mut seen);
+    }
+    let mut answer = Answer::default();
+    tally(question, &mut answer, &mut seen);
+    answer.seen = seen.bits;
     answer
+}
+
+impl Seen {
+    #[inline(always)]
+    fn nothing(question: &Question) -> Self {
+        // SAFETY: a reference to a field; the compiler must not see that both are the same.
+        let [one, same] = [(); 2].map(|()| unsafe { core::ptr::read_volatile(&raw const question.ask) });
+        let zero = one ^ same;
+        Self { bits: zero, zero }
+    }
+
+    #[inline(always)]
+    fn note(&mut self, bit: u32, is_seen: bool) {
+        if is_seen {
+            self.bits |= bit;
+        }
+        self.bits ^= self.zero;
+    }
+
+    #[inline(always)]
+    fn any(&self, bits: u32) -> bool {
+        self.bits & bits != 0
+    }
 }
 
 /// Finds both sockets and looks at them.
 #[inline(always)]
-fn look(ctx: &TcContext, question: &Question) -> u32 {
+fn look(ctx: &TcContext, question: &Question, seen: &mut Seen) {
     let proxys = find(ctx, &question.local, &question.remote);
     if proxys.is_null() {
-        return 0;
+        return;
     }
     let programs = find(ctx, &question.remote, &question.local);
     if programs.is_null() {
         release(proxys);
-        return 0;
+        return;
     }
-    let seen = look_at(question, proxys, programs);
+    look_at(question, proxys, programs, seen);
     release(programs);
     release(proxys);
-    seen
 }
 
 #[inline(always)]
-fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) -> u32 {
+fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock, seen: &mut Seen) {
     // SAFETY: the helper takes any socket.
     let (proxy, program) =
         unsafe { (bpf_skc_to_tcp_sock(proxys.cast()) as u64, bpf_skc_to_tcp_sock(programs.cast()) as u64) };
     if proxy == 0 || program == 0 {
-        return 0;
+        return;
     }
     let established = |sk: *mut bpf_sock| field!(sk, state) == tcp::ESTABLISHED;
     let (proxy, program) = (Socket(proxy), Socket(program));
-    let (Some(proxy_cookie), Some(program_cookie)) = (proxy.cookie(), program.cookie()) else { return 0 };
+    let (Some(proxy_cookie), Some(program_cookie)) = (proxy.cookie(), program.cookie()) else { return };
     if proxy_cookie != question.cookie
         || !are_known(question, proxy_cookie, program_cookie)
         || !established(proxys)
         || !established(programs)
     {
-        return 0;
+        return;
     }
-    if program.file().is_none() {
+    seen.note(seen::PAIR, true);
+    let Some(file) = program.file() else {
         // Nobody reads it yet, or any more.
-        return seen::PAIR | seen::BUSY;
-    }
-    let mut seen = seen::PAIR | facts(program);
+        return seen.note(seen::BUSY, true);
+    };
+    note_facts(program, file, seen);
     let ours = Peer { cookie: program_cookie, address: program.0, flags: end::PROXY, ..Peer::default() };
     let theirs = Peer { cookie: proxy_cookie, address: proxy.0, ..Peer::default() };
     let _ = PEERS.insert(proxy_cookie, ours, u64::from(BPF_NOEXIST));
@@ -91,7 +121,7 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) 
     let (Some(ours), Some(theirs)) = (PEERS.get_ptr_mut(proxy_cookie), PEERS.get_ptr_mut(program_cookie))
     else {
         let _ = PEERS.remove(proxy_cookie);
-        return seen | seen::NO_ROOM;
+        return seen.note(seen::NO_ROOM, true);
     };
     // SAFETY: see `maps`.
     let (ours, theirs) = unsafe { (&mut *ours, &mut *theirs) };
@@ -99,38 +129,34 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock) 
     if matches!(unsafe { RECORDS.get(program_cookie) }, Some(record) if record.spliced != 0) {
         theirs.spliced = 1;
     }
-    if theirs.spliced != 0 {
-        seen |= seen::SPLICED;
-    }
-    if seen & seen::NONBLOCKING == 0 {
+    seen.note(seen::SPLICED, theirs.spliced != 0);
+    if !seen.any(seen::NONBLOCKING) {
         // One that has not read yet may be about to say how it will: a server sets the mode after accept().
         if program.all_read().is_none() {
-            return seen | seen::BUSY;
+            return seen.note(seen::BUSY, true);
         }
         ours.blocking = 1;
     }
-    if ours.blocking != 0 {
-        seen |= seen::BLOCKED;
-    }
+    seen.note(seen::BLOCKED, ours.blocking != 0);
     let wanted = question.ask == Ask::Enrol as u32;
-    let watched = question.terms & term::EPOLL == 0 || seen & seen::EPOLL != 0;
-    if !wanted || seen & OBSTACLES != 0 || !watched {
-        return seen;
+    let watched = question.terms & term::EPOLL == 0 || seen.any(seen::EPOLL);
+    if !wanted || seen.any(OBSTACLES) || !watched {
+        return;
     }
-    let Some((to_proxy, to_program)) = quiet_at(proxy, program) else { return seen | seen::BUSY };
+    let Some((to_proxy, to_program)) = quiet_at(proxy, program) else { return seen.note(seen::BUSY, true) };
     (ours.gathered, theirs.gathered) = (to_proxy, to_program);
     if !enlist(proxy_cookie, proxys) {
-        return seen | seen::REFUSED;
+        return seen.note(seen::REFUSED, true);
     }
     if !enlist(program_cookie, programs) {
         delist(proxy_cookie);
-        return seen | seen::REFUSED;
+        return seen.note(seen::REFUSED, true);
     }
     theirs.flags |= end::REDIRECT;
     if question.terms & term::BOTH_WAYS != 0 {
         ours.flags |= end::REDIRECT;
     }
-    seen | seen::ENROLLED
+    seen.note(seen::ENROLLED, true);
 }
 
 /// Nothing is on its way to the program, and nothing waits at either end; which sequence numbers come next, to the proxy
@@ -162,53 +188,33 @@ fn are_known(question: &Question, proxy: u64, program: u64) -> bool {
 
 /// How the program uses its socket, at this moment.
 #[inline(always)]
-fn facts(program: Socket) -> u32 {
-    let mut seen = 0;
-    if let Some(file) = program.file() {
-        if file.is_nonblocking() {
-            seen |= seen::NONBLOCKING;
-        }
-        if file.is_watched() {
-            seen |= seen::EPOLL;
-        }
-    }
-    if program.has_ulp() != Some(false) {
-        seen |= seen::ULP;
-    }
-    if program.waits_for_more() != Some(false) {
-        seen |= seen::RCVLOWAT;
-    }
-    if program.is_zerocopy() != Some(false) {
-        seen |= seen::ZEROCOPY;
-    }
-    seen
+fn note_facts(program: Socket, file: File, seen: &mut Seen) {
+    seen.note(seen::NONBLOCKING, file.is_nonblocking());
+    seen.note(seen::EPOLL, file.is_watched());
+    seen.note(seen::ULP, program.has_ulp() != Some(false));
+    seen.note(seen::RCVLOWAT, program.waits_for_more() != Some(false));
+    seen.note(seen::ZEROCOPY, program.is_zerocopy() != Some(false));
 }
 
 /// What both ends sent.
 #[inline(always)]
-fn tally(question: &Question, answer: &mut Answer) {
+fn tally(question: &Question, answer: &mut Answer, seen: &mut Seen) {
     // SAFETY: see `maps`.
     let Some(ours) = (unsafe { PEERS.get(question.cookie) }) else { return };
     answer.to_program = ours.sent;
     answer.to_proxy = ours.received;
-    if ours.blocking != 0 {
-        answer.seen |= seen::BLOCKED;
-    }
+    seen.note(seen::BLOCKED, ours.blocking != 0);
     let program = ours.cookie;
     let peer = Socket(ours.address);
     // One that is not accepted yet has no file either.
     let state = peer.state().map_or(tcp::CLOSE, u32::from);
     let unaccepted = matches!(state, tcp::ESTABLISHED | tcp::CLOSE_WAIT);
     let closed = peer.cookie() != Some(program) || (peer.file().is_none() && !unaccepted);
-    if closed {
-        answer.seen |= seen::GONE;
-    }
+    seen.note(seen::GONE, closed);
     // SAFETY: see `maps`.
     if let Some(theirs) = unsafe { PEERS.get(program) } {
         answer.to_proxy = theirs.sent;
-        if theirs.spliced != 0 {
-            answer.seen |= seen::SPLICED;
-        }
+        seen.note(seen::SPLICED, theirs.spliced != 0);
     }
     if question.ask == Ask::Forget as u32 {
         let _ = PEERS.remove(question.cookie);
