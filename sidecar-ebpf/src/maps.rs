@@ -28,9 +28,9 @@ use sidecar_common::stats::{STATS as STAT_COUNT, Stat};
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
-/// Ports that are included or excluded; both directions can list all.
+/// Ports that are included or excluded, as many as there are.
 #[map]
-pub static PORTS: HashMap<PortKey, u32> = HashMap::with_max_entries(2 * 65_536, BPF_F_NO_PREALLOC);
+pub static PORTS: HashMap<PortKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 /// Networks that are included. The value is the prefix length that matched.
 #[map]
@@ -54,7 +54,7 @@ pub static ROLES: HashMap<u64, u32> = HashMap::with_max_entries(4_096, BPF_F_NO_
 
 /// Sockets of the proxy between connect() and `TCP_CONNECT_CB`, by cookie.
 #[map]
-pub static DIALS: HashMap<u64, Forward> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub static DIALS: HashMap<u64, Forward> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
 
 /// Connections of armed programs, by the cookie of the program's socket. Its size is the limit of connections:
 /// connect() asks it first, and `ORIGINS` has room for all that it admits.
@@ -71,7 +71,7 @@ pub static SERVICES: HashMap<ServiceKey, Service> = HashMap::with_max_entries(65
 
 /// Listeners that were there before their cgroup was armed. Userspace puts them in, and takes them out when they close.
 #[map]
-pub static SEEDED: HashMap<ServiceKey, Program> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub static SEEDED: HashMap<ServiceKey, Program> = HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
 
 /// Where [`HAS_NETNS_COOKIE`] is 0: the network namespace that the proxy dials in; 0: not known yet.
 #[map]

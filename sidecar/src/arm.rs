@@ -80,8 +80,7 @@ pub enum ArmError {
 impl Armed {
     /// Loads the programs and sets the lists; attaches nothing.
     pub fn load(config: &Config, exemption: Exemption, instance: &mut Instance) -> Result<Self, ArmError> {
-        let limit = config.limits.max_connections.clamp(1, MAX_CONNECTIONS);
-        let mut kernel = loader::load(sys::netns_cookie()?, u32::try_from(limit).unwrap_or(u32::MAX))?;
+        let mut kernel = loader::load(sys::netns_cookie()?, room_for(config, exemption))?;
         for missing in kernel.features.degradations() {
             tracing::info!("this kernel has {missing}");
         }
@@ -204,6 +203,19 @@ impl Armed {
     fn write_down(&self, instance: &mut Instance) -> Result<(), ArmError> {
         instance.state.links = self.attachments.link_ids();
         Ok(instance.save()?)
+    }
+}
+
+fn room_for(config: &Config, exemption: Exemption) -> loader::Room {
+    let Interception { outbound, inbound, .. } = &config.interception;
+    let lists =
+        [&outbound.include_ports, &outbound.exclude_ports, &inbound.include_ports, &inbound.exclude_ports];
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    loader::Room {
+        connections: number(config.limits.max_connections.clamp(1, MAX_CONNECTIONS)),
+        ports: number(lists.iter().map(|list| list.len()).sum()),
+        // Whoever arms a Pod is not there any more.
+        events: matches!(exemption, Exemption::Cgroup(_)),
     }
 }
 

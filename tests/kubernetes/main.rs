@@ -8,5 +8,6 @@ mod init_mode;
 mod install;
 mod lifecycle;
 mod load;
+mod measure;
 mod node;
 mod workload;

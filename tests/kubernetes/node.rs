@@ -1,5 +1,7 @@
 //! What is to be seen of Pods on their node.
 
+use std::time::Duration;
+
 use sidecar_tests::binary;
 
 use crate::cluster::{Namespace, Pod, on_node, try_on_node};
@@ -56,6 +58,21 @@ pub(crate) fn is_clean_of(namespace: &Namespace, uids: &[String]) {
             left.trim().is_empty().then_some(())
         });
     }
+}
+
+/// The agent's memory, and the share of a processor that it takes over a time in which nothing happens.
+pub(crate) fn footprint_of_agent(quiet: Duration) -> String {
+    let script = format!(
+        "pid=$(pgrep -o -f '/usr/local/bin/sidecar agent'); ticks() {{ set -- $(cut -d')' -f2 /proc/$pid/stat); echo $((${{12}}+${{13}})); }}; \
+         before=$(ticks); sleep {seconds}; after=$(ticks); \
+         grep -E 'VmRSS|RssAnon' /proc/$pid/status | tr -s '\\t\\n ' ' '; \
+         echo \"$(((after-before)*10)) ms of CPU in {seconds} s\"; \
+         for group in $(grep -E ':memory:|0::' /proc/$pid/cgroup | cut -d: -f3); do \
+         cat /sys/fs/cgroup/memory$group/memory.usage_in_bytes /sys/fs/cgroup$group/memory.current 2>/dev/null; done | \
+         sed 's/$/ bytes charged to its container, with all maps/'",
+        seconds = quiet.as_secs()
+    );
+    on_node(&["bash", "-c", &script], "").lines().collect::<Vec<_>>().join("; ")
 }
 
 /// Collects what Pods that are gone have pinned.

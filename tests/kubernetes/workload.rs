@@ -16,6 +16,12 @@ pub(crate) fn client(name: &str, annotations: &str, spec: &str) -> String {
     deployment(name, 1, annotations, spec, "trap exit TERM; while :; do sleep 1; done", "")
 }
 
+/// A Deployment of Pods that do nothing, whose sidecars say when they are ready.
+pub(crate) fn idle(name: &str, replicas: u32) -> String {
+    let annotations = "sidecar.dev/log-level: \"info\"";
+    deployment(name, replicas, annotations, "", "trap exit TERM; sleep 100000 & wait", "")
+}
+
 fn deployment(
     name: &str,
     replicas: u32,

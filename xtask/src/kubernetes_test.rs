@@ -19,6 +19,9 @@ pub(crate) struct Options {
     /// An image without optimisation, which is built sooner.
     #[arg(long)]
     debug: bool,
+    /// Measure what arming costs, instead of the scenarios.
+    #[arg(long)]
+    measure: bool,
     /// Use the cluster that is up, and leave it up.
     #[arg(long)]
     keep: bool,
@@ -34,7 +37,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     run_command(Command::new(&script).arg("image").arg(&archive))?;
     let mut command = cargo();
     command.args(["test", "--package=sidecar-tests", "--test=kubernetes", "--"]);
-    command.arg(format!("--test-threads={AT_ONCE}")).args(&options.filter);
+    if options.measure {
+        command.args(["--ignored", "--nocapture", "--test-threads=1"]);
+    } else {
+        command.arg(format!("--test-threads={AT_ONCE}"));
+    }
+    command.args(&options.filter);
     command.env("SIDECAR_BIN", program).env("SIDECAR_KUBERNETES_SH", &script);
     run_command(&mut command)
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::host::age;
+
 /// Says whether traffic may be sent here: all conditions hold, and no drain has begun. A handle: clones share it.
 #[derive(Clone, Debug)]
 pub struct Readiness {
@@ -33,7 +35,10 @@ impl Readiness {
 
     /// The condition holds from now on.
     pub fn met(&self, condition: Condition) {
-        self.obstacles.fetch_and(!(condition as u8), Ordering::AcqRel);
+        let before = self.obstacles.fetch_and(!(condition as u8), Ordering::AcqRel);
+        if before == condition as u8 {
+            tracing::info!(age = ?age::own().unwrap_or_default(), "ready");
+        }
     }
 
     /// The condition no longer holds.

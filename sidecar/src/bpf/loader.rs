@@ -5,6 +5,7 @@ use std::path::Path;
 use aya::programs::{CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError, SkLookup, SockOps};
 use aya::{Ebpf, EbpfLoader};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{SysconfVar, sysconf};
 use sidecar_common::bypass::Layout;
 use sidecar_common::flow::NetnsCookie;
 
@@ -37,6 +38,18 @@ pub struct Features {
     pub ingress_interface: bool,
 }
 
+/// What the maps have room for. The kernel takes memory for buckets, not for entries that are not there: some 160 bytes for
+/// each connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Connections at once.
+    pub connections: u32,
+    /// Ports that are included or excluded.
+    pub ports: u32,
+    /// Somebody reads events.
+    pub events: bool,
+}
+
 /// From what every kernel that we know has, to the least that we ask for: 6.16, 5.17, 5.15 and 5.10.
 const CANDIDATES: [Features; 4] = [
     Features { netns_cookie: true, program_at_listen: true, ingress_interface: true },
@@ -52,6 +65,8 @@ const ORIGINS_PER_CONNECTION: u32 = 4;
 /// The entries of `PEERS` and `SOCKETS` for each connection: both ends of one hop. A connection whose server is on this
 /// machine too takes twice as many; when they are used up, later hops stay on TCP.
 const PEERS_PER_CONNECTION: u32 = 2;
+/// The entries of `DIALS`: a socket of the proxy has one from the moment before its connect() until that has begun.
+const MOST_DIALS: u32 = 4_096;
 /// Those of the self-test, which are there until it ends.
 const PEERS_OF_PROOF: u32 = 256;
 
@@ -79,13 +94,12 @@ impl Features {
     }
 }
 
-/// Loads all programs. `netns` is the network namespace whose inbound connections will be steered, and
-/// `max_connections` the bound of connection records.
-pub fn load(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError> {
+/// Loads all programs. `netns` is the network namespace whose inbound connections will be steered.
+pub fn load(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
     // Before 5.11 maps and programs count against RLIMIT_MEMLOCK, and aya raises it, once in a process. CMD is not to
     // inherit that; what is loaded stays.
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK);
-    let loaded = load_best(netns, max_connections);
+    let loaded = load_best(netns, room);
     if let Ok((soft, hard)) = limit {
         // Lowering is always allowed.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard);
@@ -93,13 +107,13 @@ pub fn load(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError
     loaded
 }
 
-fn load_best(netns: NetnsCookie, max_connections: u32) -> Result<Kernel, BpfError> {
+fn load_best(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
     let mut refused = None;
     let layout = btf::layout();
     for features in CANDIDATES {
-        match load_with(features, layout.as_ref().ok(), netns, max_connections) {
+        match load_with(features, layout.as_ref().ok(), netns, room) {
             Ok(ebpf) => {
-                let capacities = [max_connections, origins_for(max_connections)];
+                let capacities = [room.connections, origins_for(room.connections)];
                 return Ok(Kernel { ebpf, features, no_bypass: layout.err(), capacities });
             }
             // Without privilege no candidate is better.
@@ -118,10 +132,11 @@ fn load_with(
     features: Features,
     layout: Option<&Layout>,
     netns: NetnsCookie,
-    max_connections: u32,
+    room: Room,
 ) -> Result<Ebpf, BpfError> {
+    let connections = room.connections;
     let peers = if layout.is_some() {
-        max_connections.saturating_mul(PEERS_PER_CONNECTION).max(PEERS_OF_PROOF)
+        connections.saturating_mul(PEERS_PER_CONNECTION).max(PEERS_OF_PROOF)
     } else {
         1
     };
@@ -130,7 +145,11 @@ fn load_with(
     let netns_cookie = u32::from(features.netns_cookie);
     let task = u32::from(features.program_at_listen);
     let ingress_ifindex = u32::from(features.ingress_interface);
-    let mut ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    if !room.events {
+        loader.map_max_entries("EVENTS", page_size());
+    }
+    let mut ebpf = loader
         .override_global("LOOKUP_NETNS", &netns, true)
         .override_global("HAS_NETNS_COOKIE", &netns_cookie, true)
         .override_global("HAS_TASK_IN_SOCKOPS", &task, true)
@@ -138,9 +157,10 @@ fn load_with(
         .override_global("LAYOUT", &layout, true)
         .map_max_entries("PEERS", peers)
         .map_max_entries("SOCKETS", peers)
-        .map_max_entries("RECORDS", max_connections)
-        .map_max_entries("DIALS", max_connections)
-        .map_max_entries("ORIGINS", origins_for(max_connections))
+        .map_max_entries("PORTS", room.ports.max(1))
+        .map_max_entries("RECORDS", connections)
+        .map_max_entries("DIALS", connections.min(MOST_DIALS))
+        .map_max_entries("ORIGINS", origins_for(connections))
         .load(OBJECT)
         .map_err(|error| BpfError::load("create its maps", &error))?;
     for name in ProgramName::ALL {
@@ -150,6 +170,12 @@ fn load_with(
         load_program(program).map_err(|error| BpfError::load(&format!("load {}", name.symbol()), &error))?;
     }
     Ok(ebpf)
+}
+
+/// The least that the kernel gives a ring buffer (`ringbuf_map_alloc`).
+fn page_size() -> u32 {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| u32::try_from(size).ok()).unwrap_or(4_096)
 }
 
 fn origins_for(max_connections: u32) -> u32 {

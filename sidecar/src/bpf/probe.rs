@@ -18,13 +18,14 @@ use self::scratch::{Cgroup, Pins, Place};
 use self::traffic::Stage;
 use super::attach::{Attachments, ProgramName};
 use super::bypass::proof;
+use super::loader::{self, Room};
 use super::maps::Selection;
-use super::{BpfError, Kernel, loader};
+use super::{BpfError, Kernel};
 use crate::host::cgroup::CgroupError;
 use crate::net::sys;
 
 /// Enough for the test.
-const MAX_CONNECTIONS: u32 = 64;
+const ROOM: Room = Room { connections: 64, ports: 64, events: true };
 /// Sockets with this mark are the proxy's.
 const PROXY_MARK: u32 = 0x5343;
 /// The row that the trials of the bypass follow.
@@ -146,7 +147,7 @@ struct Armed {
 }
 
 fn load() -> Result<Kernel, Failure> {
-    Ok(loader::load(sys::netns_cookie()?, MAX_CONNECTIONS)?)
+    Ok(loader::load(sys::netns_cookie()?, ROOM)?)
 }
 
 fn programs(kernel: &Result<Kernel, Failure>) -> Row {

@@ -13,6 +13,7 @@ use crate::bpf::probe;
 use crate::collect;
 use crate::config::{Config, Mode};
 use crate::detach::undo;
+use crate::host::age;
 use crate::host::cgroup::{CgroupPath, Hierarchy};
 use crate::host::pod_cgroup::{self, PodUid};
 use crate::host::seed;
@@ -68,6 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     match arm(args, &config, &mut instance) {
         Ok(()) => {
             instance.stay();
+            tracing::info!(age = ?age::own().unwrap_or_default(), "armed");
             Ok(super::DONE)
         }
         Err(error) => {

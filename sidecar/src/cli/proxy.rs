@@ -100,9 +100,10 @@ async fn serve(
 /// What the administrator tells it counts at once; the end of the Pod, or of its application, as `pod_end` says.
 async fn until_it_may_leave(args: &Args, running: &Running, signals: &mut Signals) {
     let alone = async {
-        match args.until_alone {
-            true => pod_end::alone().await,
-            false => std::future::pending().await,
+        if args.until_alone {
+            pod_end::alone().await;
+        } else {
+            std::future::pending::<()>().await;
         }
     };
     tokio::select! {

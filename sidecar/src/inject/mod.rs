@@ -126,6 +126,7 @@ fn wanted(spec: &Map<String, Value>, marks: &Annotations, settings: &Settings) -
         // A native sidecar is ended by the kubelet.
         until_alone: !restarts && !settings.native,
         config: annotations::config_map(marks)?,
+        log_level: annotations::log_level(marks)?,
         overrides: Overrides::from_annotations(marks)?.to_args(),
         image: settings.image.clone(),
         image_pull_policy: settings.image_pull_policy,

@@ -13,6 +13,8 @@ pub(super) struct Wanted {
     pub until_alone: bool,
     /// The `ConfigMap` with the configuration.
     pub config: Option<String>,
+    /// What both are to log, if not the least.
+    pub log_level: Option<String>,
     /// Flags of both commands.
     pub overrides: Vec<String>,
     pub image: String,
@@ -116,6 +118,7 @@ impl Wanted {
         if self.config.is_some() {
             args.extend(["--config".to_owned(), CONFIG_DIRECTORY.to_owned()]);
         }
+        args.extend(self.log_level.as_ref().map(|level| format!("--log={level}")));
         args.extend_from_slice(&self.overrides);
         args
     }

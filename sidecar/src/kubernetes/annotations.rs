@@ -16,6 +16,7 @@ use serde::Serialize;
 pub use self::overrides::Overrides;
 pub use self::selection::{Item, Selection};
 use crate::config::value::{choice, name};
+use crate::observe::log;
 
 /// The annotations, or labels, of an object.
 pub type Annotations = BTreeMap<String, String>;
@@ -29,6 +30,8 @@ pub const ENABLED: &str = "enabled";
 pub const CONFIG: &str = "sidecar.dev/config";
 /// What arms the Pod: `init` or `agent`.
 pub const MODE: &str = "sidecar.dev/mode";
+/// The level of both containers' logs, as `--log` takes it.
+pub const LOG_LEVEL: &str = "sidecar.dev/log-level";
 /// What was injected, as JSON. Not for users.
 pub const STATUS: &str = "sidecar.dev/status";
 
@@ -93,6 +96,11 @@ pub fn config_map(annotations: &Annotations) -> Result<Option<String>, Annotatio
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("write the name of a ConfigMap of the Pod's namespace"),
     })
+}
+
+/// What the Pod's containers are to log.
+pub fn log_level(annotations: &Annotations) -> Result<Option<String>, AnnotationError> {
+    read(annotations, LOG_LEVEL, |text| log::check(text).map(|()| text.to_owned()))
 }
 
 /// The value of an annotation, if it is there.

@@ -67,6 +67,11 @@ impl LogLevel {
     }
 }
 
+/// Whether this is a level.
+pub fn check(level: &str) -> Result<(), LogError> {
+    parse(level).map(drop)
+}
+
 fn parse(level: &str) -> Result<EnvFilter, LogError> {
     let bad = || LogError::Level(level.to_owned());
     // EnvFilter takes a bare word that is no level for a module's name, and an empty one for `error`.

@@ -74,7 +74,7 @@ fn a_job_is_to_end() {
 fn annotations_reach_both_containers() {
     let pod = injected(
         &pod(
-            "sidecar.dev/config: app-config, sidecar.dev/bypass: full, sidecar.dev/exclude-inbound-ports: '9090,22', \
+            "sidecar.dev/config: app-config, sidecar.dev/log-level: info, sidecar.dev/bypass: full, sidecar.dev/exclude-inbound-ports: '9090,22', \
              sidecar.dev/cpu: 50m, sidecar.dev/memory-limit: 1Gi, sidecar.dev/cpu-limit: '2'",
             APP,
         ),
@@ -82,8 +82,8 @@ fn annotations_reach_both_containers() {
     );
     for (name, command) in [(PROXY, "proxy"), (INIT, "init")] {
         let one = container(&pod, name);
-        let args = [command, "--config", "/etc/sidecar", "--bypass=full", "--exclude-inbound-ports=22,9090"];
-        assert_eq!(one["args"], json!(args));
+        let of_pod = ["--log=info", "--bypass=full", "--exclude-inbound-ports=22,9090"];
+        assert_eq!(one["args"], json!([&[command, "--config", "/etc/sidecar"], &of_pod[..]].concat()));
         let mounts = one["volumeMounts"].as_array().unwrap();
         assert!(mounts.iter().any(|mount| mount["mountPath"] == "/etc/sidecar" && mount["readOnly"] == true));
     }
