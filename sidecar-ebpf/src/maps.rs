@@ -71,7 +71,7 @@ pub static SERVICES: HashMap<ServiceKey, Service> = HashMap::with_max_entries(65
 
 /// Listeners that were there before their cgroup was armed. Userspace puts them in, and takes them out when they close.
 #[map]
-pub static SEEDED: HashMap<ServiceKey, Program> = HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
+pub static SEEDED: HashMap<ServiceKey, Program> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
 
 /// Where [`HAS_NETNS_COOKIE`] is 0: the network namespace that the proxy dials in; 0: not known yet.
 #[map]

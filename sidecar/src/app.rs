@@ -99,7 +99,7 @@ impl App {
         instance: &str,
         hierarchy: Option<&Hierarchy>,
     ) -> Result<Self, AppError> {
-        let table = ConnectionTable::new(instance.to_owned(), config.limits.max_connections);
+        let table = ConnectionTable::new(instance.to_owned(), config.limits.connections());
         let metrics = Metrics::new(table.clone());
         Ok(Self {
             servers: Servers::bind(config, ports)?,
@@ -222,7 +222,7 @@ impl App {
             view
         });
         servers.spawn(sweep(self.table.clone(), view));
-        let drain = Drain::new(u32::try_from(config.limits.max_connections).unwrap_or(u32::MAX));
+        let drain = Drain::new(u32::try_from(config.limits.connections()).unwrap_or(u32::MAX));
         let workers = Arc::new(Workers::start().map_err(AppError::Workers)?);
         let table = self.table.clone();
         let listening = {

@@ -25,6 +25,11 @@ use crate::servers::PortsInUse;
 /// The most connections that a kernel half is sized for; more entries would only cost lookup time.
 const MAX_CONNECTIONS: usize = 1 << 20;
 
+/// Those of a Pod whose configuration gives no bound. The kernel's memory for them is taken at once, and there are many Pods.
+const CONNECTIONS_OF_POD: usize = 8_192;
+/// More than there are ports that the kernel hands out by itself (`net.ipv4.ip_local_port_range`).
+const LISTENERS_OF_POD: u32 = 32_768;
+
 /// How the proxy's own sockets are told from those of programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exemption {
@@ -211,8 +216,14 @@ fn room_for(config: &Config, exemption: Exemption) -> loader::Room {
     let lists =
         [&outbound.include_ports, &outbound.exclude_ports, &inbound.include_ports, &inbound.exclude_ports];
     let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let limits = &config.limits;
+    let (connections, listeners) = match exemption {
+        Exemption::Cgroup(_) => (limits.connections(), 65_536),
+        Exemption::User { .. } => (limits.max_connections.unwrap_or(CONNECTIONS_OF_POD), LISTENERS_OF_POD),
+    };
     loader::Room {
-        connections: number(config.limits.max_connections.clamp(1, MAX_CONNECTIONS)),
+        connections: number(connections.clamp(1, MAX_CONNECTIONS)),
+        listeners,
         ports: number(lists.iter().map(|list| list.len()).sum()),
         // Whoever arms a Pod is not there any more.
         events: matches!(exemption, Exemption::Cgroup(_)),

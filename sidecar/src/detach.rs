@@ -59,10 +59,11 @@ pub fn undo(directory: &Path, state: &State) -> Result<(), DetachError> {
             }
         }
     };
-    if state.iptables {
+    let numbers_hold = !state.is_of_another_boot();
+    if state.iptables && numbers_hold {
         step(remove_rules(state));
     }
-    for &id in &state.links {
+    for &id in state.links.iter().filter(|_| numbers_hold) {
         step(link::detach(id).map(drop).map_err(|cause| DetachError::Link { id, cause }));
     }
     if let Some(path) = &state.pins {

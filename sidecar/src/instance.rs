@@ -91,6 +91,9 @@ pub struct State {
     pub pid: i32,
     /// When that process started, in clock ticks since boot (`proc_pid_stat(5)`, field 22): pids are used again.
     pub started: u64,
+    /// Which boot of the machine that was (`/proc/sys/kernel/random/boot_id`, random(4)); empty: nobody said.
+    #[serde(default)]
+    pub boot: String,
     /// Cgroups that were made; each with all below it.
     #[serde(default)]
     pub cgroups: Vec<CgroupPath>,
@@ -191,6 +194,7 @@ impl Instance {
             owner,
             pid,
             started: start_time(pid).unwrap_or_default(),
+            boot: boot(),
             cgroups: Vec::new(),
             armed: None,
             links: Vec::new(),
@@ -274,7 +278,14 @@ impl State {
 
     /// True while the process that set it up runs.
     pub fn is_alive(&self) -> bool {
-        start_time(self.pid).is_some_and(|started| started == self.started)
+        !self.is_of_another_boot() && start_time(self.pid).is_some_and(|started| started == self.started)
+    }
+
+    /// The machine was started again since: numbers of links and namespaces are others' by now, and what they named is gone.
+    /// (A Pod's volumes outlive a reboot of its node.)
+    pub fn is_of_another_boot(&self) -> bool {
+        let now = boot();
+        !self.boot.is_empty() && !now.is_empty() && self.boot != now
     }
 }
 
@@ -357,6 +368,10 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// Field 22 of `/proc/PID/stat`. The command's name, field 2, may hold spaces and parentheses.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -385,7 +400,10 @@ mod tests {
         let run = std::env::temp_dir().join(format!("sidecar-instance-{}", std::process::id()));
         let name: InstanceName = "one".parse().unwrap();
         let instance = Instance::claim(&run, name.clone(), Owner::Process).unwrap();
-        assert!(read(instance.directory()).unwrap().is_alive());
+        let mut state = read(instance.directory()).unwrap();
+        assert!(state.is_alive());
+        state.boot = "9b0b3a8e-8f3b-4f5e-b6a4-2f6ac9a6c0aa".to_owned();
+        assert!(!state.is_alive() && state.is_of_another_boot());
         let again = Instance::claim(&run, name.clone(), Owner::Process).unwrap_err();
         assert!(again.to_string().contains("in use by process"), "{again}");
         drop(instance);

@@ -35,7 +35,7 @@ pub struct UnderAgent {
     /// What is to be intercepted.
     pub interception: Interception,
     /// The bound of connections.
-    pub max_connections: usize,
+    pub max_connections: Option<usize>,
     /// Where this proxy listens.
     pub ports: PortsInUse,
     /// What is open.

@@ -10,4 +10,5 @@ mod lifecycle;
 mod load;
 mod measure;
 mod node;
+mod reboot;
 mod workload;

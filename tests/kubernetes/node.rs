@@ -20,6 +20,19 @@ pub(crate) fn proxy_of(pod: &Pod) -> Option<String> {
     pids.lines().next().map(str::to_owned)
 }
 
+/// Ends all processes of Pods, and what a boot of the node would not find again.
+#[track_caller]
+pub(crate) fn power_off(pods: &[Pod]) {
+    for pod in pods {
+        let uid = pod.uid();
+        let script = format!(
+            "rm -rf /run/sidecar/pod-{uid} /sys/fs/bpf/sidecar/pod-{uid}; \
+             kill -KILL $(cat {CGROUPS}/pod{uid}/*/cgroup.procs {CGROUPS}/*/pod{uid}/*/cgroup.procs 2>/dev/null)"
+        );
+        on_node(&["bash", "-c", &script], "");
+    }
+}
+
 /// Kills a Pod's proxy until the kubelet waits some seconds before it starts it again.
 #[track_caller]
 pub(crate) fn hold_down_proxy(namespace: &Namespace, app: &str) {

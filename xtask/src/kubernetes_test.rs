@@ -6,10 +6,12 @@
 
 use crate::image::{self, Arch};
 use crate::util::{cargo, run as run_command, run_shown, say, workspace};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// How many scenarios run at once: each waits most of the time for the kubelet.
 const AT_ONCE: &str = "3";
@@ -33,7 +35,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let script = script()?;
     let (program, archive) = image::build(Arch::host(), "localhost/sidecar:dev", options.debug)?;
-    let _cluster = Cluster::up(&script, options.keep)?;
+    let before = programs()?;
+    let cluster = Cluster::up(&script, options.keep)?;
     run_command(Command::new(&script).arg("image").arg(&archive))?;
     let mut command = cargo();
     command.args(["test", "--package=sidecar-tests", "--test=kubernetes", "--"]);
@@ -44,7 +47,32 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     command.args(&options.filter);
     command.env("SIDECAR_BIN", program).env("SIDECAR_KUBERNETES_SH", &script);
-    run_command(&mut command)
+    let ran = run_command(&mut command);
+    let stays = cluster.keep;
+    drop(cluster);
+    ran?;
+    if stays { Ok(()) } else { nothing_is_left(&before) }
+}
+
+/// The kernel's programs of ours, by number.
+fn programs() -> Result<BTreeSet<String>> {
+    let shown = Command::new("bpftool").args(["prog", "show"]).output().context("bpftool")?;
+    let text = String::from_utf8_lossy(&shown.stdout);
+    let ours = text.lines().filter(|line| line.contains(" name sidecar_"));
+    Ok(ours.filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect())
+}
+
+/// The kernel takes what is detached some moments later.
+fn nothing_is_left(before: &BTreeSet<String>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let left: Vec<_> = programs()?.difference(before).cloned().collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "left on this machine: BPF programs {}", left.join(", "));
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// A cluster that is up; it goes down with this.

@@ -380,7 +380,7 @@ fn config_of(hello: Option<&Hello>, overrides: &Overrides) -> Config {
     let mut config = Config::default();
     if let Some(hello) = hello {
         config.interception = hello.interception.clone();
-        config.limits.max_connections = hello.max_connections.min(MOST_CONNECTIONS);
+        config.limits.max_connections = hello.max_connections.map(|most| most.min(MOST_CONNECTIONS));
     }
     overrides.apply(&mut config.interception);
     config

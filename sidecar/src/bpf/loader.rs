@@ -44,6 +44,8 @@ pub struct Features {
 pub struct Room {
     /// Connections at once.
     pub connections: u32,
+    /// Listeners that programs ever have, by address and port.
+    pub listeners: u32,
     /// Ports that are included or excluded.
     pub ports: u32,
     /// Somebody reads events.
@@ -158,6 +160,7 @@ fn load_with(
         .map_max_entries("PEERS", peers)
         .map_max_entries("SOCKETS", peers)
         .map_max_entries("PORTS", room.ports.max(1))
+        .map_max_entries("SERVICES", room.listeners)
         .map_max_entries("RECORDS", connections)
         .map_max_entries("DIALS", connections.min(MOST_DIALS))
         .map_max_entries("ORIGINS", origins_for(connections))

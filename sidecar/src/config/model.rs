@@ -262,8 +262,9 @@ pub struct DnsPort {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Connections at a time.
-    pub max_connections: usize,
+    /// Connections at a time; `None`: as [`Limits::connections`] says.
+    #[serde(serialize_with = "effective_connections")]
+    pub max_connections: Option<usize>,
     /// The size of a request's header, in bytes.
     pub max_request_header_bytes: usize,
     /// The number of a request's header fields.
@@ -492,12 +493,28 @@ impl Default for Inbound {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 65_536,
+            max_connections: None,
             max_request_header_bytes: 64 * 1024,
             max_request_headers: 100,
             request_header_timeout: Duration::from_secs(10),
         }
     }
+}
+
+impl Limits {
+    /// What the proxy serves at a time.
+    pub fn connections(&self) -> usize {
+        self.max_connections.unwrap_or(65_536)
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde's form")]
+fn effective_connections<S: serde::Serializer>(
+    max_connections: &Option<usize>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let limits = Limits { max_connections: *max_connections, ..Limits::default() };
+    serializer.serialize_u64(limits.connections() as u64)
 }
 
 impl Default for Timeouts {

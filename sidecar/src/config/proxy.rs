@@ -96,12 +96,10 @@ fn protocol_detection(check: &mut Check<'_>, raw: raw::ProtocolDetection) -> Pro
 fn limits(check: &mut Check<'_>, raw: &raw::Limits) -> Limits {
     let default = Limits::default();
     Limits {
-        max_connections: check.value_or(
-            "spec.limits.maxConnections",
-            raw.max_connections.as_ref(),
-            default.max_connections,
-            number(CONNECTIONS),
-        ),
+        max_connections: raw.max_connections.as_ref().map(|text| {
+            let field = "spec.limits.maxConnections";
+            check.value_or(field, Some(text), default.connections(), number(CONNECTIONS))
+        }),
         max_request_header_bytes: check.value_or(
             "spec.limits.maxRequestHeaderBytes",
             raw.max_request_header_bytes.as_ref(),

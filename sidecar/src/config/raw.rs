@@ -226,7 +226,7 @@ pub(super) struct ProtocolDetection {
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Limits {
-    /// Connections at a time. Default: 65536.
+    /// Connections at a time. Default: 65536; the kernel half of a Pod has room for 8192 then.
     #[schemars(with = "Option<schema::Count>")]
     pub max_connections: Option<Text>,
     /// The header of one request. Default: 64KiB.

@@ -124,7 +124,7 @@ fn every_field_is_read() {
     let detection = ProtocolDetection { timeout: Duration::from_secs(2), opaque_ports: vec![25] };
     assert_eq!(config.protocol_detection, detection);
     let limits = Limits {
-        max_connections: 1000,
+        max_connections: Some(1000),
         max_request_header_bytes: 16_384,
         max_request_headers: 50,
         request_header_timeout: Duration::from_millis(500),
@@ -171,7 +171,7 @@ fn what_is_not_said_is_the_default() {
     assert_eq!(default.interception.mode, Mode::Ebpf);
     assert_eq!(default.interception.bypass, Bypass::Auto);
     assert_eq!(default.interception.on_proxy_down, OnProxyDown::Open);
-    assert_eq!(default.limits.max_connections, 65_536);
+    assert_eq!(default.limits.connections(), 65_536);
     assert_eq!(default.timeouts.connect, Duration::from_secs(5));
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     let (mut parts, body) = request.into_parts();
     headers::identify(&mut parts.headers);
     let mut record = Record::new(&client, &parts);
-    let grpc = is_grpc(&parts.headers);
+    let (grpc, head) = (is_grpc(&parts.headers), parts.method == Method::HEAD);
     let watched = Arc::clone(record.watched());
     let decided = {
         let body = Flow::up(body, &record, &client);
@@ -60,7 +60,7 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     };
     let answer = match decided.unwrap_or_else(|over| Err(over.reply().into())) {
         Ok(answer) => answer,
-        Err(stop) => Answer::Own(stopped(stop, &mut record, grpc)),
+        Err(stop) => Answer::Own(stopped(stop, &mut record, grpc, head)),
     };
     let (mut response, switched) = match answer {
         Answer::Own(response) => (response, false),
@@ -89,7 +89,8 @@ pub(super) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     response
 }
 
-fn stopped(stop: Stop, record: &mut Record, grpc: bool) -> Response<Flow> {
+/// `head`: what is said has no body on its way (RFC 9110 section 9.3.2).
+fn stopped(stop: Stop, record: &mut Record, grpc: bool, head: bool) -> Response<Flow> {
     let (reply, response) = match stop {
         Stop::Reply(reply, fields) => {
             let mut response = reply.response(grpc);
@@ -102,7 +103,7 @@ fn stopped(stop: Stop, record: &mut Record, grpc: bool) -> Response<Flow> {
         }
     };
     record.replied(reply);
-    record.own(&response);
+    record.own(&response, head);
     record.finish();
     response
 }

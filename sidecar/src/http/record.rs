@@ -137,10 +137,12 @@ impl Record {
     }
 
     /// The proxy's own answer, where that is recorded.
-    pub(super) fn own(&mut self, response: &Response<Flow>) {
+    pub(super) fn own(&mut self, response: &Response<Flow>, head: bool) {
         self.shows(response.headers());
-        if let (Flow::Own(Some(body)), Some(recorded)) = (response.body(), self.recorded()) {
-            recorded.received(body);
+        if let Flow::Own(Some(body)) = response.body()
+            && !head
+        {
+            self.received(body);
         }
     }
 

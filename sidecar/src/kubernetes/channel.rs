@@ -20,7 +20,9 @@ use crate::servers::PortsInUse;
 pub const NAME: &str = "\0sidecar.dev/agent";
 /// The longest line: all ports and networks of a list fit.
 pub const LONGEST: usize = 1 << 20;
-/// How long the proxy has for each of its lines.
+/// How long the proxy has to say who it is, which it does unasked: Pods that keep silent may not keep the agent from others.
+pub const PATIENCE_FOR_HELLO: Duration = Duration::from_secs(1);
+/// How long the proxy has for each of its other lines.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the agent has to give an order: it arms the Pod before.
 pub const PATIENCE_WITH_AGENT: Duration = Duration::from_secs(60);
@@ -33,8 +35,9 @@ pub struct Hello {
     pub version: String,
     /// What its configuration wants to be intercepted.
     pub interception: Interception,
-    /// The bound of its connections.
-    pub max_connections: usize,
+    /// The bound of its connections, if its configuration gives one.
+    #[serde(default)]
+    pub max_connections: Option<usize>,
     /// Where it listens.
     pub ports: PortsInUse,
     /// The arming that it was told of last.
@@ -113,7 +116,7 @@ impl Talk {
         if theirs != user {
             return Err(ChannelError::NotTheProxy(theirs));
         }
-        let mut talk = Self { stream: socket.into(), deadline: Instant::now() + PATIENCE };
+        let mut talk = Self { stream: socket.into(), deadline: Instant::now() + PATIENCE_FOR_HELLO };
         let hello = talk.line()?;
         Ok(Some((talk, hello)))
     }
@@ -168,7 +171,7 @@ mod tests {
         let hello = Hello {
             version: "1".into(),
             interception: Interception::default(),
-            max_connections: 7,
+            max_connections: Some(7),
             ports: PortsInUse { outbound: 15001, ..PortsInUse::default() },
             generation: Some(3),
             open: 0,

@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::siblings::is_on;
+
 /// A path with wildcards.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Glob(Vec<Part>);
@@ -77,7 +79,11 @@ fn walk(directory: &Path, parts: &[Part], found: &mut Found) {
     }
     for path in candidates(directory, part) {
         if !rest.is_empty() {
-            walk(&path, rest, found);
+            // Whoever writes there could lead us elsewhere, as `siblings::open` says.
+            let is_found = matches!(part, Part::Wild(_));
+            if !is_found || fs::metadata(&path).is_ok_and(|metadata| is_on(directory, &metadata)) {
+                walk(&path, rest, found);
+            }
         } else if fs::symlink_metadata(&path).is_ok() {
             found.paths.push(path);
         }

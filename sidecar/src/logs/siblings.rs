@@ -58,11 +58,18 @@ impl Sibling {
     }
 }
 
-/// A regular file, with what it is. Does not wait for the other end of a pipe.
+/// A regular file, with what it is. Does not wait for the other end of a pipe, and follows no link to another file system: who
+/// writes into a shared volume could have our own files read, such as the token of our service account.
 pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
-    if metadata.is_file() { Ok((file, metadata)) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    let stays = path.parent().is_some_and(|directory| is_on(directory, &metadata));
+    if metadata.is_file() && stays { Ok((file, metadata)) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// Whether this is on the file system of that directory.
+pub(super) fn is_on(directory: &Path, metadata: &Metadata) -> bool {
+    fs::metadata(directory).is_ok_and(|of| of.dev() == metadata.dev())
 }
 
 /// Whether a file is a copy of what begins like this.

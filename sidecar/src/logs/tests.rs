@@ -248,6 +248,18 @@ fn links_are_followed_to_where_they_lead() {
 }
 
 #[test]
+fn no_link_leads_to_another_file_system() {
+    let mut bench = Bench::new("*.log");
+    symlink("/proc/version", bench.path("stolen.log")).unwrap();
+    bench.write("app.log", 1);
+    bench.expect(1);
+    assert!(bench.counts.unreadable.load(std::sync::atomic::Ordering::Relaxed) > 0);
+    let mut bench = Bench::new("*/version");
+    symlink("/proc", bench.path("directory")).unwrap();
+    assert_eq!(bench.read(), [""; 0]);
+}
+
+#[test]
 fn pipes_and_directories_are_left_alone() {
     let mut bench = Bench::new("*");
     fs::create_dir(bench.path("directory")).unwrap();

@@ -1,6 +1,7 @@
 //! The server: HTTPS, bounded in all that a client could ask too much of.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -24,6 +25,9 @@ use crate::admin::serve::{Reply, only, reads, reply, text};
 const CONNECTIONS: usize = 256;
 /// A Pod is at most 1.5 MiB in etcd, and an update has it twice.
 const MAX_BODY: usize = 3 << 20;
+/// A larger one takes one of so many permits: most are some 10 KiB, and all connections at once may not take a gigabyte.
+const LARGE_BODY: usize = 64 << 10;
+static LARGE_BODIES: Semaphore = Semaphore::const_new(8);
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a request's body may take. The API server waits for 30 s at most.
@@ -140,8 +144,8 @@ async fn mutate(request: Request<Incoming>, webhook: &Webhook) -> Reply {
     let Some(settings) = webhook.settings() else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "the version of Kubernetes is not known yet");
     };
-    let body = match timeout(BODY, Limited::new(request.into_body(), MAX_BODY).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
+    let (body, _permit) = match timeout(BODY, read(request.into_body())).await {
+        Ok(Ok(read)) => read,
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             return text(StatusCode::PAYLOAD_TOO_LARGE, "a review is at most 3 MiB");
         }
@@ -152,4 +156,20 @@ async fn mutate(request: Request<Incoming>, webhook: &Webhook) -> Reply {
         Ok(answer) => reply(StatusCode::OK, "application/json", answer.to_string()),
         Err(error) => text(StatusCode::BAD_REQUEST, error),
     }
+}
+
+/// The body, with the permit that a large one took.
+async fn read(
+    body: Incoming,
+) -> Result<(Vec<u8>, Option<SemaphorePermit<'static>>), Box<dyn Error + Send + Sync>> {
+    let mut body = Limited::new(body, MAX_BODY);
+    let (mut bytes, mut permit) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if bytes.len() + data.len() > LARGE_BODY && permit.is_none() {
+            permit = Some(LARGE_BODIES.acquire().await?);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes, permit))
 }

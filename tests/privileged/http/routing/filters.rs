@@ -129,7 +129,9 @@ fn answers(way: Way, mode: Mode) {
     assert_eq!((hello.status(), hello.body()), (203, "<h1>hello</h1>"), "{:#}", hello.0);
     assert_eq!((hello.field("content-type"), hello.field("x-fixed")), (Some("text/html"), Some("1")));
     hello.is_own(203, "direct-response");
-    let head = scene.one(&request("HEAD", "/hello", &[]));
+    assert_eq!(scene.logged("/hello")["responseBytes"], 14);
+    let head = scene.one(&request("HEAD", "/hello?head", &[]));
+    assert_eq!(scene.logged("/hello?head")["responseBytes"], 0);
     assert_eq!(
         (head.status(), head.field("content-length"), head.body()),
         (203, Some("14"), ""),
