@@ -11,7 +11,7 @@ const OUTBOUND: &str = r#"direction="outbound""#;
 #[test]
 fn of_pods_that_arm_themselves() {
     let namespace = Namespace::new("reboot", "");
-    comes_back(&namespace, |yaml| injected(yaml, &[]));
+    comes_back(&namespace, |yaml| injected(yaml, &[]), || {});
 }
 
 #[test]
@@ -19,15 +19,17 @@ fn of_pods_that_the_agent_arms() {
     let _installed = Installed::new("agent");
     wait_for_webhook();
     let namespace = Namespace::new("reboot", "sidecar.dev/inject: enabled");
-    comes_back(&namespace, str::to_owned);
+    // Which knows nothing of them then.
+    comes_back(&namespace, str::to_owned, Installed::kill_agent);
 }
 
-fn comes_back(namespace: &Namespace, inject: impl Fn(&str) -> String) {
+fn comes_back(namespace: &Namespace, inject: impl Fn(&str) -> String, power_off_besides: impl Fn()) {
     namespace.apply(&inject(&web("web", 1, "", "", "")));
     namespace.apply(&inject(&client("client", "", "")));
     let before = [namespace.ready("web"), namespace.ready("client")];
     is_captured(namespace, &before);
     node::power_off(&before);
+    power_off_besides();
     let after = [restarted(namespace, &before[0], "web"), restarted(namespace, &before[1], "client")];
     is_captured(namespace, &after);
 }

@@ -267,9 +267,12 @@ impl Node {
     }
 
     /// Tells the proxy of a Pod how it stands. A Pod that has another network namespace by now is not armed: its sandbox
-    /// was made again.
-    pub fn tell(&self, uid: &PodUid) -> Done {
+    /// was made again. Nor is one of which nothing is written down any more, though it was `armed`.
+    pub fn tell(&self, uid: &PodUid, armed: bool) -> Done {
         let instance = Instance::adopt(&self.directory(uid)).ok();
+        if armed && instance.is_none() {
+            return self.finish(uid, true);
+        }
         let (order, program) = match &instance {
             Some(instance) if !instance.state.leaving => armed_order(instance, instance.state.generation),
             _ => (Order::Disarmed { reason: "this Pod is not enrolled".to_owned() }, None),
@@ -297,7 +300,7 @@ impl Node {
             pins::take_off(pins, &ProgramName::STEERING)?;
         }
         // One that cannot be told now is told when it is seen next.
-        let told = self.tell(uid).inspect_err(|error| {
+        let told = self.tell(uid, false).inspect_err(|error| {
             tracing::warn!(error = error.shown(), "{uid}: the proxy does not know that the Pod is disarmed");
         });
         Ok(Outcome::Disarmed { told: matches!(told, Ok(Outcome::Told)) })

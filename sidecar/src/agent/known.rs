@@ -20,6 +20,9 @@ const LATEST: Duration = Duration::from_secs(5);
 /// The same after a failure, which seldom mends itself.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const LATEST_AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// How long what is attached stays after nothing is steered any more: a connection that was steered just before may still wait to be
+/// accepted by the proxy, which then asks the kernel half about it.
+const SETTLING: Duration = Duration::from_secs(2);
 /// How long an annotation has to come back from the API before it is set again, at first and at most.
 const ECHO: Duration = Duration::from_secs(5);
 const LATEST_ECHO: Duration = Duration::from_secs(300);
@@ -33,6 +36,8 @@ pub struct Known {
     pub standing: Standing,
     /// The run of the proxy that was told so.
     told: Option<Running>,
+    /// When the last connection that was steered is with the proxy; `None`: there was none lately.
+    settled: Option<Instant>,
     /// The directory of its cgroup, while something is attached to it.
     pub cgroup: Option<PathBuf>,
     /// A job is at work.
@@ -82,7 +87,8 @@ pub struct News {
 impl Pods {
     /// What is armed already.
     pub fn adopt(&mut self, uid: PodUid, standing: Standing, cgroup: Option<PathBuf>) {
-        self.pods.insert(uid, Known { standing, cgroup, ..Known::default() });
+        let settled = (standing == Standing::Leaving).then(|| Instant::now() + SETTLING);
+        self.pods.insert(uid, Known { standing, settled, cgroup, ..Known::default() });
     }
 
     /// A Pod is so.
@@ -162,7 +168,13 @@ impl Pods {
         known.due = None;
         let facts = known.facts.as_ref();
         let namespace = facts.is_some_and(|facts| self.namespaces.contains_key(&facts.namespace));
-        let action = decide(facts, namespace, known.standing, known.told);
+        let action = match decide(facts, namespace, known.standing, known.told) {
+            Action::Finish | Action::Restart if known.settled.is_some_and(|settled| settled > now) => {
+                known.due = known.settled;
+                Action::Nothing
+            }
+            action => action,
+        };
         match action {
             Action::Nothing => known.failure = None,
             Action::Complain => known.failure = facts.and_then(complaint),
@@ -236,7 +248,7 @@ impl Known {
         match result {
             Ok(outcome) => {
                 let waits = matches!(outcome, Outcome::Waiting(_));
-                self.take(outcome, proxy, &mut news);
+                self.take(outcome, proxy, now, &mut news);
                 if waits {
                     news.again = true;
                     self.wake(now + patience(SOON, LATEST, self.tries));
@@ -263,7 +275,7 @@ impl Known {
         news
     }
 
-    fn take(&mut self, outcome: Outcome, proxy: Option<Running>, news: &mut News) {
+    fn take(&mut self, outcome: Outcome, proxy: Option<Running>, now: Instant, news: &mut News) {
         match outcome {
             Outcome::Armed { generation, cgroup, told, took } => {
                 self.standing = Standing::Armed { generation };
@@ -275,6 +287,7 @@ impl Known {
             Outcome::Told => self.told = proxy,
             Outcome::Disarmed { told } => {
                 self.standing = Standing::Leaving;
+                self.settled = Some(now + SETTLING);
                 self.told = proxy.filter(|_| told);
                 news.happened = Some(Happened::Disarmed);
             }

@@ -159,6 +159,7 @@ impl Agent {
             }
             let known = self.pods.get(&uid);
             let facts = known.and_then(|known| known.facts.as_ref());
+            let armed = known.is_some_and(|known| matches!(known.standing, Standing::Armed { .. }));
             let early = facts.is_some_and(facts::Facts::is_early);
             let overrides = facts.and_then(|facts| facts.overrides.as_ref().ok());
             let overrides = overrides.map(|overrides| Overrides::clone(overrides)).unwrap_or_default();
@@ -166,7 +167,7 @@ impl Agent {
             let job: Box<dyn FnOnce(&PodUid) -> _ + Send> = match action {
                 Action::Nothing | Action::Complain | Action::Forget => continue,
                 Action::Arm => Box::new(move |uid| node.arm(uid, &overrides, early)),
-                Action::Tell => Box::new(move |uid| node.tell(uid)),
+                Action::Tell => Box::new(move |uid| node.tell(uid, armed)),
                 Action::Disarm => Box::new(move |uid| node.disarm(uid)),
                 Action::Finish => Box::new(move |uid| node.finish(uid, false)),
                 Action::Restart => Box::new(move |uid| node.finish(uid, true)),

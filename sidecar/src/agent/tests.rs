@@ -154,6 +154,9 @@ async fn a_pod_from_its_first_word_to_its_last() {
     assert_eq!(pods.next(Instant::now()), Some((uid.clone(), Action::Disarm)));
     let news = pods.done(&uid, Ok(Outcome::Disarmed { told: true }), Instant::now());
     assert_eq!(news.happened, Some(Happened::Disarmed));
+    assert_eq!(pods.next(Instant::now()), Some((uid.clone(), Action::Nothing)), "the proxy may still ask");
+    assert!(pods.next(Instant::now()).is_none());
+    tokio::time::advance(Duration::from_secs(3)).await;
     assert_eq!(pods.next(Instant::now()), Some((uid.clone(), Action::Finish)));
     pods.gone(&uid);
     pods.done(&uid, Ok(Outcome::Gone), Instant::now());

@@ -2,10 +2,14 @@
 
 mod scene;
 
+use std::io::ErrorKind;
+use std::process::Command;
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sidecar_tests::{
-    Config, DEADLINE, Kind, Mode, PEER4, POD4, Place, Program, eventually, in_modes, probe, python, serve,
+    Config, DEADLINE, Finished, Kind, Mode, PEER4, POD4, Place, Program, eventually, in_modes, probe, python,
+    serve,
 };
 
 use self::scene::{Node, Pod};
@@ -115,6 +119,30 @@ fn outlives_its_agent(mode: Mode) {
     assert!(node.agent_said().contains("disarmed"), "{}", node.agent_said());
 }
 in_modes!(outlives_its_agent: Ebpf);
+
+/// A Pod of which nothing is left, though the agent has armed it, is armed again when its proxy starts again.
+fn arms_again_what_was_lost(mode: Mode) {
+    let node = Node::new();
+    node.enrol(true);
+    let pod = Pod::create(&node, &Config::new(mode), json!({}));
+    let _server = serve(&pod.net.peer.place(), Kind::Peername, "0.0.0.0:9000");
+    let proxy = pod.start_proxy();
+    node.start_agent();
+    becomes(&pod, true);
+    let pins = pod.pins().unwrap();
+    if pins.starts_with(pod.state()) {
+        Finished::of(Command::new("umount").arg("--lazy").arg(&pins)).success();
+    }
+    for lost in [pins, pod.state()] {
+        let removed = std::fs::remove_dir_all(lost);
+        assert!(removed.is_ok() || removed.is_err_and(|error| error.kind() == ErrorKind::NotFound));
+    }
+    assert!(!captured(&probe(&pod.app(), &DIAL)));
+    drop(proxy);
+    let _proxy = pod.start_proxy();
+    becomes(&pod, true);
+}
+in_modes!(arms_again_what_was_lost: Ebpf);
 
 /// With `closed`, nothing passes before there is a proxy.
 fn closed_is_armed_first(mode: Mode) {

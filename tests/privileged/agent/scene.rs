@@ -195,8 +195,12 @@ impl<'a> Pod<'a> {
 
     /// What is written down of its arming.
     pub(crate) fn written(&self) -> Option<Value> {
-        let file = self.node.state().join(format!("pod-{}", self.uid)).join("instance.json");
-        serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+        serde_json::from_slice(&std::fs::read(self.state().join("instance.json")).ok()?).ok()
+    }
+
+    /// The directory of that.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.node.state().join(format!("pod-{}", self.uid))
     }
 
     /// The status of its readiness probe; 0: nobody answers.
