@@ -138,7 +138,8 @@ impl Fallback {
 }
 
 /// What userspace asks the program `sidecar_enrol`, which it runs itself (`BPF_PROG_TEST_RUN`); the packet that it is
-/// given holds this after [`ETHERNET`] bytes, and the [`Answer`] afterwards.
+/// given holds this after [`ETHERNET`] bytes, and the [`Answer`] afterwards. Or it asks `sidecar_ask` by a UDP packet from a socket to
+/// itself, and gets the answer by [`crate::option::ANSWER`].
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Question {
@@ -187,8 +188,8 @@ pub mod term {
 pub struct Answer {
     /// Bits of [`seen`].
     pub seen: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Which arming answers: a packet is answered by the one that is there now.
+    pub arming: u32,
     /// What the program sent to the proxy.
     pub to_proxy: Counts,
     /// What the proxy sent to the program.

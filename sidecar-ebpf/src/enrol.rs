@@ -16,7 +16,7 @@ use sidecar_common::bypass::{Answer, Ask, ETHERNET, Peer, Question, end, seen, t
 use sidecar_common::flow::{FlowKey, Intent};
 
 use crate::layout::{File, Socket};
-use crate::maps::{ORIGINS, PEERS, RECORDS, SOCKETS};
+use crate::maps::{self, ORIGINS, PEERS, RECORDS, SOCKETS};
 use crate::sock::{field, tcp};
 
 /// What speaks against enrolling.
@@ -44,7 +44,7 @@ pub fn answer_to(ctx: &TcContext, question: &Question) -> Answer {
     if question.ask == Ask::Look as u32 || question.ask == Ask::Enrol as u32 {
         look(ctx, question, &mut seen);
     }
-    let mut answer = Answer::default();
+    let mut answer = Answer { arming: maps::arming(), ..Answer::default() };
     tally(question, &mut answer, &mut seen);
     answer.seen = seen.bits;
     answer

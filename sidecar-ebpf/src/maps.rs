@@ -107,6 +107,10 @@ pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STAT_COUNT, 0
 #[unsafe(no_mangle)]
 static LOOKUP_NETNS: Global<u64> = Global::new(0);
 
+/// A number that no other load of these programs has.
+#[unsafe(no_mangle)]
+static ARMING: Global<u32> = Global::new(0);
+
 /// 1 where sock_ops and sockopt programs have `bpf_get_netns_cookie` (5.15, 6cf1770d63dd and f1248dee954c).
 #[unsafe(no_mangle)]
 static HAS_NETNS_COOKIE: Global<u32> = Global::new(1);
@@ -124,6 +128,12 @@ static HAS_INGRESS_IFINDEX: Global<u32> = Global::new(1);
 #[inline(always)]
 pub fn settings() -> Option<&'static Settings> {
     SETTINGS.get(0)
+}
+
+/// See [`ARMING`].
+#[inline(always)]
+pub fn arming() -> u32 {
+    ARMING.load()
 }
 
 /// See [`LOOKUP_NETNS`].

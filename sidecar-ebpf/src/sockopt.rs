@@ -1,4 +1,4 @@
-//! getsockopt(): the original destination, as netfilter would answer it, and our own [`option::RECORD`].
+//! getsockopt(): the original destination, as netfilter would answer it, and our own [`option::RECORD`] and [`option::ANSWER`].
 
 use aya_ebpf::bindings::bpf_sockopt;
 use sidecar_common::address::Endpoint;
@@ -46,7 +46,7 @@ pub fn answer(ctx: *mut bpf_sockopt) {
                 reply::<Record>(ctx, record);
             }
         }
-        (option::LEVEL, option::ANSWER) => {
+        (option::LEVEL, option::ANSWER) if from_the_proxy(ctx) => {
             let port = own_port(ctx);
             // SAFETY: see `maps`.
             if let Some(answer) = unsafe { ANSWERS.get(port) } {

@@ -200,7 +200,7 @@ impl App {
         if let Some(channel) = self.agent {
             let under_agent = UnderAgent {
                 interception: config.interception.clone(),
-                max_connections: config.limits.max_connections,
+                limits: config.limits,
                 ports: PortsInUse {
                     outbound: self.bound.outbound_port,
                     inbound: self.bound.inbound_port,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::admin::readiness::{Condition, Readiness};
 use crate::bpf::bypass::Bypass;
 use crate::bypass::{Current, Ladder};
-use crate::config::Interception;
+use crate::config::{Interception, Limits};
 use crate::kubernetes::channel::{
     ChannelError, Done, Hello, LONGEST, NAME, Order, PATIENCE, PATIENCE_WITH_AGENT, line_of,
 };
@@ -34,8 +34,8 @@ pub struct Channel(UnixListener);
 pub struct UnderAgent {
     /// What is to be intercepted.
     pub interception: Interception,
-    /// The bound of connections.
-    pub max_connections: Option<usize>,
+    /// How many connections it serves.
+    pub limits: Limits,
     /// Where this proxy listens.
     pub ports: PortsInUse,
     /// What is open.
@@ -89,7 +89,8 @@ impl UnderAgent {
         let hello = Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             interception: self.interception.clone(),
-            max_connections: self.max_connections,
+            max_connections: self.limits.connections(),
+            max_connections_given: self.limits.max_connections.is_some(),
             ports: self.ports,
             generation: *generation,
             open: open.into_iter().sum(),

@@ -57,6 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// The kernel's programs of ours, by number.
 fn programs() -> Result<BTreeSet<String>> {
     let shown = Command::new("bpftool").args(["prog", "show"]).output().context("bpftool")?;
+    ensure!(shown.status.success(), "bpftool prog show: {}", String::from_utf8_lossy(&shown.stderr));
     let text = String::from_utf8_lossy(&shown.stdout);
     let ours = text.lines().filter(|line| line.contains(" name sidecar_"));
     Ok(ours.filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect())

@@ -14,10 +14,10 @@ use crate::bpf::{BpfError, pins};
 use crate::collect::{self, PREFIX};
 use crate::config::{Config, Mode, OnProxyDown};
 use crate::detach::{DetachError, undo};
-use crate::host::cgroup::{CgroupPath, Hierarchy, members_below};
+use crate::host::cgroup::{self, CgroupPath, Hierarchy, members_below};
 use crate::host::pod_cgroup::{self, PodUid};
 use crate::host::{netns, seed};
-use crate::instance::{self, Instance, InstanceError, InstanceName, Owner};
+use crate::instance::{self, Instance, InstanceError, InstanceName, Owner, State};
 use crate::kubernetes::annotations::Overrides;
 use crate::kubernetes::channel::{ChannelError, Hello, Order, Talk};
 use crate::pod::{self, Pod};
@@ -322,10 +322,12 @@ impl Node {
             return Ok(Outcome::Gone);
         }
         let state = instance::read(&directory)?;
-        if let Some(pins) = &state.pins
-            && !collect::is_gone(pins).unwrap_or_else(|error| error.kind() == io::ErrorKind::NotFound)
-        {
-            return Ok(Outcome::Waiting("its network namespace and its cgroup are still there"));
+        // On a hybrid host the cgroup stays, and the link to the network namespace is off if the Pod was to be let go.
+        let is_populated = |cgroup: &CgroupPath| cgroup::is_populated(&self.hierarchy.directory(cgroup));
+        if state.armed.as_ref().is_some_and(is_populated) && !is_detached(&state)? {
+            return Ok(Outcome::Waiting(
+                "its processes, its network namespace and its cgroup are still there",
+            ));
         }
         self.clear(uid)?;
         Ok(Outcome::Gone)
@@ -378,12 +380,22 @@ impl Node {
     }
 }
 
+/// What a Pod has pinned holds nothing any more.
+fn is_detached(state: &State) -> Result<bool, BpfError> {
+    let Some(pins) = &state.pins else { return Ok(true) };
+    collect::is_gone(pins).or_else(|cause| match cause.kind() {
+        io::ErrorKind::NotFound => Ok(true),
+        _ => Err(BpfError::File { operation: "look at the pins in", path: pins.clone(), cause }),
+    })
+}
+
 /// What the proxy said, or else the defaults, with what the Pod's annotations set.
 fn config_of(hello: Option<&Hello>, overrides: &Overrides) -> Config {
     let mut config = Config::default();
     if let Some(hello) = hello {
         config.interception = hello.interception.clone();
-        config.limits.max_connections = hello.max_connections.map(|most| most.min(MOST_CONNECTIONS));
+        let given = hello.max_connections.min(MOST_CONNECTIONS);
+        config.limits.max_connections = hello.max_connections_given.then_some(given);
     }
     overrides.apply(&mut config.interception);
     config

@@ -13,13 +13,14 @@ const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
-/// The start of `union bpf_attr`; the kernel takes what lies beyond for zero.
+/// The start of `union bpf_attr`; the kernel takes what lies beyond for zero, and writes within this as it answers.
 #[repr(C)]
-struct Attr([u64; 6]);
+struct Attr([u64; 8]);
 
 /// The start of `struct bpf_link_info`.
 #[repr(C)]
@@ -47,6 +48,11 @@ pub fn create_at_interface(program: BorrowedFd<'_>, index: u32, attach_type: u32
     link_to(program, index, attach_type)
 }
 
+/// Whether programs can be attached to an interface so; EINVAL: this kernel knows no such hook.
+pub fn has_hook_at_interface(index: u32, attach_type: u32) -> io::Result<()> {
+    bpf(BPF_PROG_QUERY, &mut Attr::of_words([index, attach_type, 0, 0])).map(drop)
+}
+
 fn link_to(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
     let words = [number(program.as_raw_fd())?, target, attach_type, 0];
     let fd = bpf(BPF_LINK_CREATE, &mut Attr::of_words(words))?;
@@ -67,21 +73,21 @@ pub fn run(program: BorrowedFd<'_>, packet: &mut [u8]) -> io::Result<()> {
     let data = packet.as_mut_ptr() as u64;
     // The program; its result; the sizes of what goes in and may come out, and where; how often.
     let sizes = pair(size, size);
-    let mut attr = Attr([number(program.as_raw_fd())?.into(), sizes, data, data, 1, 0]);
+    let mut attr = Attr([number(program.as_raw_fd())?.into(), sizes, data, data, 1, 0, 0, 0]);
     bpf(BPF_PROG_TEST_RUN, &mut attr).map(drop)
 }
 
 /// Pins a link, program or map to a path on bpffs.
 pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut attr = Attr([path.as_ptr() as u64, number(object.as_raw_fd())?.into(), 0, 0, 0, 0]);
+    let mut attr = Attr([path.as_ptr() as u64, number(object.as_raw_fd())?.into(), 0, 0, 0, 0, 0, 0]);
     bpf(BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
 /// Opens what is pinned there. Asks for the right to read and write the file, and for no capability.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let fd = bpf(BPF_OBJ_GET, &mut Attr([path.as_ptr() as u64, 0, 0, 0, 0, 0]))?;
+    let fd = bpf(BPF_OBJ_GET, &mut Attr([path.as_ptr() as u64, 0, 0, 0, 0, 0, 0, 0]))?;
     // SAFETY: the kernel has just made this file descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -114,7 +120,7 @@ pub fn detach_open(link: &OwnedFd) -> io::Result<bool> {
 fn info(link: &OwnedFd) -> io::Result<LinkInfo> {
     let mut info = LinkInfo::default();
     let size = u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?;
-    let mut attr = Attr([pair(number(link.as_raw_fd())?, size), (&raw mut info) as u64, 0, 0, 0, 0]);
+    let mut attr = Attr([pair(number(link.as_raw_fd())?, size), (&raw mut info) as u64, 0, 0, 0, 0, 0, 0]);
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     Ok(info)
 }
@@ -133,7 +139,7 @@ pub fn detach(id: u32) -> io::Result<bool> {
 
 impl Attr {
     fn of_words([a, b, c, d]: [u32; 4]) -> Self {
-        Self([pair(a, b), pair(c, d), 0, 0, 0, 0])
+        Self([pair(a, b), pair(c, d), 0, 0, 0, 0, 0, 0])
     }
 }
 

@@ -1,5 +1,6 @@
 //! Loading programs and maps into the kernel, with what this kernel has.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 
 use aya::programs::{CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramError, SkLookup, SockOps};
@@ -144,6 +145,8 @@ fn load_with(
     };
     let layout = layout.copied().unwrap_or_default();
     let netns = if features.netns_cookie { netns } else { 0 };
+    // Part of a random number is as random as all of it.
+    let arming = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
     let netns_cookie = u32::from(features.netns_cookie);
     let task = u32::from(features.program_at_listen);
     let ingress_ifindex = u32::from(features.ingress_interface);
@@ -153,6 +156,7 @@ fn load_with(
     }
     let mut ebpf = loader
         .override_global("LOOKUP_NETNS", &netns, true)
+        .override_global("ARMING", &arming, true)
         .override_global("HAS_NETNS_COOKIE", &netns_cookie, true)
         .override_global("HAS_TASK_IN_SOCKOPS", &task, true)
         .override_global("HAS_INGRESS_IFINDEX", &ingress_ifindex, true)

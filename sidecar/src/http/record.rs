@@ -136,7 +136,7 @@ impl Record {
         self.trailers(headers);
     }
 
-    /// The proxy's own answer, where that is recorded.
+    /// The proxy's own answer; `head`: without its body.
     pub(super) fn own(&mut self, response: &Response<Flow>, head: bool) {
         self.shows(response.headers());
         if let Flow::Own(Some(body)) = response.body()

@@ -35,9 +35,11 @@ pub struct Hello {
     pub version: String,
     /// What its configuration wants to be intercepted.
     pub interception: Interception,
-    /// The bound of its connections, if its configuration gives one.
+    /// The bound of its connections.
+    pub max_connections: usize,
+    /// Its configuration gives that.
     #[serde(default)]
-    pub max_connections: Option<usize>,
+    pub max_connections_given: bool,
     /// Where it listens.
     pub ports: PortsInUse,
     /// The arming that it was told of last.
@@ -98,7 +100,7 @@ pub struct Talk {
 }
 
 impl Talk {
-    /// Connects to the proxy in this thread's network namespace, which runs as `user`. `None`: nobody listens.
+    /// Connects to the proxy in this thread's network namespace, which runs as `user`. `None`: nobody listens, or answers in time.
     pub fn begin(user: u32) -> Result<Option<(Self, Hello)>, ChannelError> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         // Where the queue is full, connect() would wait.
@@ -117,8 +119,11 @@ impl Talk {
             return Err(ChannelError::NotTheProxy(theirs));
         }
         let mut talk = Self { stream: socket.into(), deadline: Instant::now() + PATIENCE_FOR_HELLO };
-        let hello = talk.line()?;
-        Ok(Some((talk, hello)))
+        match talk.line() {
+            // It may have much to do just now.
+            Err(ChannelError::Io(error)) if is_timeout(&error) => Ok(None),
+            hello => Ok(Some((talk, hello?))),
+        }
     }
 
     /// Gives an order, and waits until it is done.
@@ -162,6 +167,10 @@ pub fn line_of(message: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     Ok(line)
 }
 
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +180,8 @@ mod tests {
         let hello = Hello {
             version: "1".into(),
             interception: Interception::default(),
-            max_connections: Some(7),
+            max_connections: 7,
+            max_connections_given: true,
             ports: PortsInUse { outbound: 15001, ..PortsInUse::default() },
             generation: Some(3),
             open: 0,

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::siblings::is_on;
+use super::siblings::leads_astray;
 
 /// A path with wildcards.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,10 +79,10 @@ fn walk(directory: &Path, parts: &[Part], found: &mut Found) {
     }
     for path in candidates(directory, part) {
         if !rest.is_empty() {
-            // Whoever writes there could lead us elsewhere, as `siblings::open` says.
-            let is_found = matches!(part, Part::Wild(_));
-            if !is_found || fs::metadata(&path).is_ok_and(|metadata| is_on(directory, &metadata)) {
-                walk(&path, rest, found);
+            let (named, leads_to) = (fs::symlink_metadata(&path), fs::metadata(&path));
+            match (named, leads_to) {
+                (Ok(named), Ok(leads_to)) if leads_astray(&named, &leads_to) => {}
+                _ => walk(&path, rest, found),
             }
         } else if fs::symlink_metadata(&path).is_ok() {
             found.paths.push(path);

@@ -58,18 +58,25 @@ impl Sibling {
     }
 }
 
-/// A regular file, with what it is. Does not wait for the other end of a pipe, and follows no link to another file system: who
-/// writes into a shared volume could have our own files read, such as the token of our service account.
+/// A regular file, with what it is. Does not wait for the other end of a pipe, and follows no link [astray](leads_astray).
 pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
-    let stays = path.parent().is_some_and(|directory| is_on(directory, &metadata));
-    if metadata.is_file() && stays { Ok((file, metadata)) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    let named = fs::symlink_metadata(path)?;
+    // It may have been a link when it was opened.
+    let is_named = named.is_symlink() || Identity::from(&named) == Identity::from(&metadata);
+    if metadata.is_file() && is_named && !leads_astray(&named, &metadata) {
+        Ok((file, metadata))
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
 }
 
-/// Whether this is on the file system of that directory.
-pub(super) fn is_on(directory: &Path, metadata: &Metadata) -> bool {
-    fs::metadata(directory).is_ok_and(|of| of.dev() == metadata.dev())
+/// A link on a volume that leads off it: who writes to a volume that we share could have our own files read, such as the token
+/// of our service account. Those of our own root file system are the image's.
+pub(super) fn leads_astray(named: &Metadata, found: &Metadata) -> bool {
+    let is_of_image = || fs::metadata("/").is_ok_and(|root| root.dev() == named.dev());
+    named.is_symlink() && found.dev() != named.dev() && !is_of_image()
 }
 
 /// Whether a file is a copy of what begins like this.

@@ -26,7 +26,16 @@ fn follower(directory: &TempDir, glob: &str, counts: &Counts, saved: Option<Save
 
 impl Bench {
     fn new(glob: &str) -> Self {
-        let (directory, counts) = (tempfile::tempdir().unwrap(), Counts::default());
+        Self::in_directory(tempfile::tempdir().unwrap(), glob)
+    }
+
+    /// On another file system than the root's.
+    fn on_volume(glob: &str) -> Self {
+        Self::in_directory(tempfile::tempdir_in("/dev/shm").unwrap(), glob)
+    }
+
+    fn in_directory(directory: TempDir, glob: &str) -> Self {
+        let counts = Counts::default();
         let follower = follower(&directory, glob, &counts, None);
         Self { directory, follower, counts, written: 0, unordered: glob.ends_with("log*") }
     }
@@ -249,14 +258,21 @@ fn links_are_followed_to_where_they_lead() {
 
 #[test]
 fn no_link_leads_to_another_file_system() {
-    let mut bench = Bench::new("*.log");
+    let mut bench = Bench::on_volume("*.log");
     symlink("/proc/version", bench.path("stolen.log")).unwrap();
     bench.write("app.log", 1);
     bench.expect(1);
     assert!(bench.counts.unreadable.load(std::sync::atomic::Ordering::Relaxed) > 0);
-    let mut bench = Bench::new("*/version");
-    symlink("/proc", bench.path("directory")).unwrap();
-    assert_eq!(bench.read(), [""; 0]);
+    for glob in ["*/version", "directory/version"] {
+        let mut bench = Bench::on_volume(glob);
+        symlink("/proc", bench.path("directory")).unwrap();
+        assert_eq!(bench.read(), [""; 0]);
+    }
+    // One of the image's own is its maker's.
+    let (mut bench, mut volume) = (Bench::new("directory/*.log"), Bench::on_volume("*"));
+    symlink(volume.directory.path(), bench.path("directory")).unwrap();
+    volume.write("app.log", 1);
+    assert_eq!(bench.read(), ["1"]);
 }
 
 #[test]

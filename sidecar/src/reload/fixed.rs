@@ -15,7 +15,7 @@ pub(super) fn keep(running: &Config, new: &mut Config) -> Vec<String> {
     kept("spec.interception", json(&running.interception), json(&new.interception));
     kept("spec.ports", json(&running.ports), json(&new.ports));
     let connections = "spec.limits.maxConnections";
-    kept(connections, json(&running.limits.connections()), json(&new.limits.connections()));
+    kept(connections, json(&running.limits.max_connections), json(&new.limits.max_connections));
     kept("spec.listeners", json(&places(running)), json(&places(new)));
     kept("spec.accessLog", json(&running.access_log), json(&new.access_log));
     new.interception = running.interception.clone();

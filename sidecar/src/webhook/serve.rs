@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -32,6 +33,8 @@ static LARGE_BODIES: Semaphore = Semaphore::const_new(8);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a request's body may take. The API server waits for 30 s at most.
 const BODY: Duration = Duration::from_secs(10);
+/// How long the rest of a large one may take, which keeps others from being read.
+const LARGE: Duration = Duration::from_secs(2);
 /// How long a connection may be without a request. The API server's own bound is 90 s: it must be the one that hangs up, since
 /// it does not send a request again that crossed with the end of the connection.
 const IDLE: Duration = Duration::from_secs(120);
@@ -149,8 +152,9 @@ async fn mutate(request: Request<Incoming>, webhook: &Webhook) -> Reply {
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             return text(StatusCode::PAYLOAD_TOO_LARGE, "a review is at most 3 MiB");
         }
+        Ok(Err(error)) if error.is::<Elapsed>() => return late(),
         Ok(Err(error)) => return text(StatusCode::BAD_REQUEST, error),
-        Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+        Err(_) => return late(),
     };
     match answer(&body, &settings) {
         Ok(answer) => reply(StatusCode::OK, "application/json", answer.to_string()),
@@ -158,18 +162,25 @@ async fn mutate(request: Request<Incoming>, webhook: &Webhook) -> Reply {
     }
 }
 
+fn late() -> Reply {
+    text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")
+}
+
 /// The body, with the permit that a large one took.
 async fn read(
     body: Incoming,
 ) -> Result<(Vec<u8>, Option<SemaphorePermit<'static>>), Box<dyn Error + Send + Sync>> {
     let mut body = Limited::new(body, MAX_BODY);
-    let (mut bytes, mut permit) = (Vec::new(), None);
+    let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        if bytes.len() + data.len() > LARGE_BODY && permit.is_none() {
-            permit = Some(LARGE_BODIES.acquire().await?);
-        }
         bytes.extend_from_slice(&data);
+        if bytes.len() > LARGE_BODY {
+            let permit = LARGE_BODIES.acquire().await?;
+            let rest = timeout(LARGE, body.collect()).await??.to_bytes();
+            bytes.extend_from_slice(&rest);
+            return Ok((bytes, Some(permit)));
+        }
     }
-    Ok((bytes, permit))
+    Ok((bytes, None))
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use aya::maps::{MapData, SockHash};
 use aya::programs::{Program, ProgramError};
@@ -27,6 +28,8 @@ const BPF_TCX_EGRESS: u32 = 47;
 pub struct Bypass {
     way: Way,
     netns: NetnsCookie,
+    /// The arming that answered first.
+    arming: OnceLock<u32>,
     /// Where the rest of it is not kept by pins.
     parts: Option<Parts>,
 }
@@ -78,16 +81,19 @@ impl Kernel {
                 .map_err(|error| BpfError::Bypass { reason: format!("attach to SOCKETS: {error}") })?;
         }
         let netns = if self.features.netns_cookie { netns } else { 0 };
-        Ok(Bypass { way: Way::Program(enrol), netns, parts: Some(Parts { sockets, tracepoint }) })
+        let parts = Some(Parts { sockets, tracepoint });
+        Ok(Bypass { way: Way::Program(enrol), netns, arming: OnceLock::new(), parts })
     }
 
     /// Lets the proxy ask by packets in this thread's network namespace, from Linux 6.6 (e420bed02507) on, while the pin is
     /// there.
     pub fn answer_packets(&mut self, pins: &Path) -> Result<(), BpfError> {
-        let program = self.loaded("sidecar_ask")?;
         let refused = |error: io::Error| BpfError::Bypass {
             reason: format!("attach to the loopback interface: {error}"),
         };
+        // Before, there is no such hook, and verifying the program would be for nothing.
+        link::has_hook_at_interface(LOOPBACK, BPF_TCX_EGRESS).map_err(refused)?;
+        let program = self.loaded("sidecar_ask")?;
         let link = link::create_at_interface(program.as_fd(), LOOPBACK, BPF_TCX_EGRESS).map_err(refused)?;
         let path = pins.join(ASK_PIN);
         link::pin(link.as_fd(), &path).map_err(|cause| BpfError::File {
@@ -141,7 +147,7 @@ impl Bypass {
     }
 
     fn by(way: Way, netns: NetnsCookie) -> io::Result<Self> {
-        let bypass = Self { way, netns, parts: None };
+        let bypass = Self { way, netns, arming: OnceLock::new(), parts: None };
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         bypass.ask(Ask::Count, Hop { cookie: 0, local: nowhere, remote: nowhere }, 0)?;
         Ok(bypass)
@@ -178,7 +184,12 @@ impl Bypass {
             ask: ask as u32,
             terms,
         };
-        self.way.ask(&question)
+        let answer = self.way.ask(&question)?;
+        // A packet reaches the arming that is there now, which knows nothing of what another has enrolled.
+        if *self.arming.get_or_init(|| answer.arming) != answer.arming {
+            return Err(io::Error::other("the Pod was armed anew since"));
+        }
+        Ok(answer)
     }
 }
 
