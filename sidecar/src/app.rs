@@ -20,6 +20,7 @@ use crate::config::{Config, LogFormat, Ports};
 use crate::drain::Drain;
 use crate::host::cgroup::Hierarchy;
 use crate::http;
+use crate::net::addrs::Direction;
 use crate::net::listen::ListenError;
 use crate::observe::access_log::{AccessLog, Format, OpenError};
 use crate::observe::log::LogLevel;
@@ -276,6 +277,11 @@ impl Running {
                 None => std::future::pending().await,
             }
         }
+    }
+
+    /// A program has dialled somebody through it.
+    pub fn has_been_used(&self) -> bool {
+        self.table.totals().of(Direction::Outbound).opened > 0
     }
 
     /// The application has ended: no answer to it is worth waiting for.

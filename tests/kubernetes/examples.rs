@@ -109,7 +109,10 @@ fn see(step: &Value) {
     let mut last = String::new();
     let began = Instant::now();
     eventually(2 * within, &format!("{step}"), || {
-        last = try_on_node(&arguments, "").unwrap_or_else(|error| error);
+        // The first line of a complaint is what was asked.
+        let said =
+            |error: String| error.split_once('\n').map(|(_, said)| said.to_owned()).unwrap_or_default();
+        last = try_on_node(&arguments, "").unwrap_or_else(said);
         let is_seen = last.contains(word("contains"));
         assert!(is_seen || began.elapsed() < within, "{step}: {last}");
         is_seen.then_some(())

@@ -69,8 +69,7 @@ fn the_proxy_is_killed() {
         namespace.apply(&injected(&client(down, &annotations, ""), &[]));
         let pod = namespace.ready(down);
         assert!(fetch(&namespace, &pod, &url).is_ok());
-        node::hold_down_proxy(&namespace, down);
-        let without = fetch(&namespace, &pod, &url);
+        let without = node::without_proxy(&namespace, down, || fetch(&namespace, &pod, &url));
         assert_eq!(without.is_ok(), down == "open", "{without:?}");
         let before = metric(&namespace.ready(down), "sidecar_requests_total", &[OUTBOUND]);
         assert!(fetch(&namespace, &pod, &url).is_ok());

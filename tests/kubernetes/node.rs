@@ -35,7 +35,7 @@ pub(crate) fn power_off(pods: &[Pod]) {
 
 /// Kills a Pod's proxy until the kubelet waits some seconds before it starts it again.
 #[track_caller]
-pub(crate) fn hold_down_proxy(namespace: &Namespace, app: &str) {
+fn hold_down_proxy(namespace: &Namespace, app: &str) {
     for restarts in 0.. {
         let pid = namespace.eventually("the proxy's process", |namespace| proxy_of(&namespace.pods(app)[0]));
         on_node(&["kill", "-KILL", &pid], "");
@@ -53,6 +53,20 @@ pub(crate) fn hold_down_proxy(namespace: &Namespace, app: &str) {
             return;
         }
     }
+}
+
+/// What comes of something while a Pod has no proxy. The kubelet may start that again meanwhile: then once more, and each time
+/// it waits twice as long.
+#[track_caller]
+pub(crate) fn without_proxy<T>(namespace: &Namespace, app: &str, what: impl Fn() -> T) -> T {
+    for _ in 0..5 {
+        hold_down_proxy(namespace, app);
+        let came = what();
+        if proxy_of(&namespace.pods(app)[0]).is_none() {
+            return came;
+        }
+    }
+    panic!("the proxy of {app} was there again each time");
 }
 
 /// Nothing of ours is on the node of Pods that are gone: no pin, no directory, no process. What Pods that armed themselves

@@ -8,8 +8,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::host::company;
 
-/// How often containers are looked for until the application has started: one that ends sooner would be missed.
-const UNTIL_STARTED: Duration = Duration::from_millis(50);
+/// How often containers are looked for until the application has started. One that ends sooner is known by its connections; one that
+/// has none either would be missed.
+const UNTIL_STARTED: Duration = Duration::from_millis(10);
 /// How often containers are looked for afterwards.
 const WHILE_RUNNING: Duration = Duration::from_secs(1);
 /// How long the proxy must be alone: between the end of one container and the start of another.
@@ -17,10 +18,10 @@ const ALONE: u32 = 5;
 /// How often sockets are looked for once the Pod is ending.
 const WHILE_ENDING: Duration = Duration::from_millis(200);
 
-/// Resolves when containers of the application were seen and all have been gone for some seconds. Needs the Pod's
-/// `shareProcessNamespace`. Cancel safe.
-pub async fn alone() {
-    until(UNTIL_STARTED, 1, company::has_containers).await;
+/// Resolves when containers of the application were seen, or what they `dialled`, and all have been gone for some seconds.
+/// Needs the Pod's `shareProcessNamespace`. Cancel safe.
+pub async fn alone(dialled: impl Fn() -> bool) {
+    until(UNTIL_STARTED, 1, || company::has_containers() || dialled()).await;
     until(WHILE_RUNNING, ALONE, || !company::has_containers()).await;
 }
 

@@ -101,7 +101,7 @@ async fn serve(
 async fn until_it_may_leave(args: &Args, running: &Running, signals: &mut Signals) {
     let alone = async {
         if args.until_alone {
-            pod_end::alone().await;
+            pod_end::alone(|| running.has_been_used()).await;
         } else {
             std::future::pending::<()>().await;
         }
