@@ -36,7 +36,7 @@ pub enum Action {
     Finish,
     /// It goes at once, since the Pod is enrolled again.
     Restart,
-    /// What is left goes once the Pod's network namespace or cgroup has.
+    /// What is left goes once no process of the Pod is there, or its network namespace or cgroup is gone.
     Collect,
 }
 

@@ -39,7 +39,7 @@ pub struct Features {
     pub ingress_interface: bool,
 }
 
-/// What the maps have room for. The kernel takes memory for buckets, not for entries that are not there: some 160 bytes for
+/// What the maps have room for. The kernel takes memory for buckets, not for entries that are not there: some 150 bytes for
 /// each connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Room {

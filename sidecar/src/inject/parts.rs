@@ -13,7 +13,7 @@ pub(super) struct Wanted {
     pub until_alone: bool,
     /// The `ConfigMap` with the configuration.
     pub config: Option<String>,
-    /// What both are to log, if not the least.
+    /// What both are to log, if not the default.
     pub log_level: Option<String>,
     /// Flags of both commands.
     pub overrides: Vec<String>,
