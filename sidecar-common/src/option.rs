@@ -21,6 +21,9 @@ pub const RECORD: i32 = 3;
 /// nobody has answered it, or the answer has been taken.
 pub const ANSWER: i32 = 4;
 
+/// getsockopt, this and the number of a CPU: its [`crate::stats::Counters`]. ENOPROTOOPT: there is no such CPU.
+pub const COUNTERS: i32 = 0x1000;
+
 /// The value of [`ROLE`]. The hook cannot ask for the socket's cookie, so its owner says it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

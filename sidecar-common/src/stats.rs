@@ -1,4 +1,11 @@
-//! Counters of the kernel half: the indices of the per-CPU array `STATS`.
+//! Counters of the kernel half: what the map `STATS` holds for each CPU.
+
+use crate::shared;
+
+/// The counters of one CPU, by [`Stat`]. Whole cache lines, so that no two CPUs write to one.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters(pub [u64; 24]);
 
 /// A counter's index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,12 +53,9 @@ pub enum Stat {
     BrokenConnections = 19,
 }
 
-/// How many counters there are.
-pub const STATS: u32 = 20;
-
 impl Stat {
     /// All of them, with their names in metrics and what they count.
-    pub const ALL: [(Self, &'static str, &'static str); STATS as usize] = [
+    pub const ALL: [(Self, &'static str, &'static str); 20] = [
         (Self::CapturedOutbound, "captured_outbound", "Outbound connections handed to the proxy"),
         (Self::CapturedInbound, "captured_inbound", "Inbound connections handed to the proxy"),
         (Self::PassedProxyDown, "passed_proxy_down", "Connections untouched because no proxy listened"),
@@ -117,4 +121,21 @@ impl Stat {
             "Enrolled connections that were broken off because bytes of theirs could not be handed on",
         ),
     ];
+}
+
+impl Counters {
+    /// The sum of those of all CPUs.
+    pub fn sum(of_cpus: impl Iterator<Item = Self>) -> Self {
+        of_cpus
+            .fold(Self::default(), |sum, one| Self(core::array::from_fn(|i| sum.0[i].wrapping_add(one.0[i]))))
+    }
+
+    /// One of them.
+    pub const fn get(&self, stat: Stat) -> u64 {
+        self.0[stat as usize]
+    }
+}
+
+shared! {
+    Counters = 192;
 }

@@ -12,8 +12,9 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SockHash};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, RingBuf, SockHash};
 use sidecar_common::address::CidrKey;
 use sidecar_common::bypass::{Answer, Peer};
 use sidecar_common::connection::Record;
@@ -22,7 +23,7 @@ use sidecar_common::flow::{
 };
 use sidecar_common::option::Forward;
 use sidecar_common::settings::{PortKey, Settings};
-use sidecar_common::stats::{STATS as STAT_COUNT, Stat};
+use sidecar_common::stats::{Counters, Stat};
 
 /// The instance's settings.
 #[map]
@@ -99,9 +100,10 @@ pub const EVENTS_BYTES: u32 = 512 * 1024;
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
-/// Counters, see [`Stat`].
+/// Counters, by the number of the CPU that counts. No per-CPU map: a program that is asked for them could not read other
+/// CPUs' before 5.19.
 #[map]
-pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STAT_COUNT, 0);
+pub static STATS: Array<Counters> = Array::with_max_entries(1, 0);
 
 /// The network namespace of the lookup program, which has no helper to ask for it.
 #[unsafe(no_mangle)]
@@ -184,8 +186,10 @@ pub fn count(stat: Stat) {
 /// Counts several at once.
 #[inline(always)]
 pub fn count_by(stat: Stat, several: u64) {
-    if let Some(counter) = STATS.get_ptr_mut(stat as u32) {
-        // SAFETY: the pointer is to this CPU's own counter, and the program is not preempted by itself.
-        unsafe { *counter += several };
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(counters) = STATS.get_ptr_mut(cpu) {
+        // SAFETY: the pointer is to this CPU's own counters, and the program is not preempted by itself.
+        unsafe { (*counters).0[stat as usize] += several };
     }
 }

@@ -1,4 +1,5 @@
-//! getsockopt(): the original destination, as netfilter would answer it, and our own [`option::RECORD`] and [`option::ANSWER`].
+//! getsockopt(): the original destination, as netfilter would answer it, and our own [`option::RECORD`], [`option::ANSWER`]
+//! and [`option::COUNTERS`].
 
 use aya_ebpf::bindings::bpf_sockopt;
 use sidecar_common::address::Endpoint;
@@ -6,9 +7,10 @@ use sidecar_common::bypass::Answer;
 use sidecar_common::connection::Record;
 use sidecar_common::flow::Intent;
 use sidecar_common::option;
+use sidecar_common::stats::Counters;
 
 use crate::lookup::served;
-use crate::maps::{ANSWERS, ORIGINS, RECORDS};
+use crate::maps::{ANSWERS, ORIGINS, RECORDS, STATS};
 use crate::sock::{AF_INET, AF_INET6, Ends, field, netns_of_sockopt, set_field};
 use crate::tell::from_the_proxy;
 
@@ -52,6 +54,11 @@ pub fn answer(ctx: *mut bpf_sockopt) {
             if let Some(answer) = unsafe { ANSWERS.get(port) } {
                 reply::<Answer>(ctx, *answer);
                 let _ = ANSWERS.remove(port);
+            }
+        }
+        (option::LEVEL, option::COUNTERS..) if from_the_proxy(ctx) => {
+            if let Some(counters) = STATS.get((name - option::COUNTERS) as u32) {
+                reply::<Counters>(ctx, *counters);
             }
         }
         _ => leave_large_buffers(ctx),

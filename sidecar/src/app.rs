@@ -13,18 +13,18 @@ use crate::admin::readiness::{Condition, Readiness};
 use crate::arm::Armed;
 use crate::bpf::BpfError;
 use crate::bpf::events::{self, Events};
-use crate::bpf::maps::Meters;
 use crate::bypass::{Current, Ladder};
 use crate::cli::signals::Signals;
 use crate::config::{Config, LogFormat, Ports};
 use crate::drain::Drain;
 use crate::host::cgroup::Hierarchy;
 use crate::http;
+use crate::kernel_view::{Asked, KernelView};
 use crate::net::addrs::Direction;
 use crate::net::listen::ListenError;
 use crate::observe::access_log::{AccessLog, Format, OpenError};
 use crate::observe::log::LogLevel;
-use crate::observe::metrics::{BpfCounter, BpfSample, BpfStats, MapUse, Metrics};
+use crate::observe::metrics::Metrics;
 use crate::observe::programs::CgroupNames;
 use crate::observe::table::{ConnectionTable, KernelEvent, PATIENCE};
 use crate::probes::Probes;
@@ -81,14 +81,13 @@ pub enum AppError {
     /// The threads that serve.
     #[error("start a thread that serves connections")]
     Workers(#[source] std::io::Error),
+    /// The socket that is asked for the kernel half's counters.
+    #[error("make a socket to ask the kernel half with")]
+    Counters(#[source] std::io::Error),
     /// The kernel half.
     #[error(transparent)]
     Bpf(#[from] BpfError),
 }
-
-/// The kernel half's counters and records. A handle: clones share them.
-#[derive(Clone)]
-struct KernelView(Arc<Meters>);
 
 // === impl App ===
 
@@ -114,9 +113,15 @@ impl App {
         })
     }
 
+    /// Counts what the kernel half says when it is asked, which may come later, and go.
+    pub fn ask_for_counters(&self) -> Result<(), AppError> {
+        self.metrics.add_bpf(Arc::new(Asked::new().map_err(AppError::Counters)?));
+        Ok(())
+    }
+
     /// Joins in what the kernel half tells. Needs the privilege to read its maps.
     pub fn observe(&mut self, armed: &mut Armed) -> Result<(), AppError> {
-        let view = KernelView(Arc::new(armed.kernel.meters()?));
+        let view = KernelView::new(armed.kernel.meters()?);
         self.metrics.add_bpf(Arc::new(view.clone()));
         self.kernel = Some((armed.kernel.events()?, view));
         Ok(())
@@ -326,24 +331,6 @@ impl Running {
     }
 }
 
-// === impl KernelView ===
-
-impl BpfStats for KernelView {
-    fn stats(&self) -> BpfSample {
-        let meters = &self.0;
-        let counters = meters.counters().into_iter();
-        BpfSample {
-            armed: true,
-            counters: counters.map(|(name, help, value)| BpfCounter { name, help, value }).collect(),
-            maps: meters
-                .fills()
-                .into_iter()
-                .map(|fill| MapUse { map: fill.map, entries: fill.entries, capacity: fill.capacity })
-                .collect(),
-        }
-    }
-}
-
 /// Each second: closes what lost its other half; after lost events, looks at the records themselves.
 async fn sweep(table: ConnectionTable, view: Option<KernelView>) {
     let mut tick = tokio::time::interval(SWEEP);
@@ -352,14 +339,14 @@ async fn sweep(table: ConnectionTable, view: Option<KernelView>) {
         tick.tick().await;
         table.sweep(Instant::now());
         let Some(view) = &view else { continue };
-        let lost = view.0.events_lost();
+        let lost = view.events_lost();
         if lost != lost_before {
             lost_before = lost;
             let view = view.clone();
             // Those first: one that opens meanwhile has a record, and is not looked for.
             let open = table.open_in_kernel();
             // Reads all records.
-            let Ok(live) = tokio::task::spawn_blocking(move || view.0.connection_ids()).await else {
+            let Ok(live) = tokio::task::spawn_blocking(move || view.connection_ids()).await else {
                 continue;
             };
             for id in open.into_iter().filter(|id| !live.contains(&id.0)) {

@@ -69,6 +69,9 @@ pub enum ArmError {
     /// The network namespace.
     #[error("network namespace")]
     Netns(#[from] io::Error),
+    /// The listeners that are there already.
+    #[error("read which sockets the programs have: {0}: run with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE")]
+    Listeners(io::Error),
     /// Nothing can be pinned so that it outlives the process that arms.
     #[error(
         "no bpffs that outlives this command: mount one on the machine (mount -t bpf bpf /sys/fs/bpf) and, in a \

@@ -22,6 +22,7 @@ pub mod http;
 pub mod inject;
 pub mod instance;
 pub mod iptables;
+pub mod kernel_view;
 pub mod kubernetes;
 pub mod logs;
 #[allow(unsafe_code, reason = "the allocator's settings, and memory given back")]

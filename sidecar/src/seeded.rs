@@ -27,7 +27,7 @@ impl Seeded {
     pub fn new(kernel: &mut Kernel, directory: &Path, proxy: Except<'_>) -> Result<Self, ArmError> {
         let netns = sys::netns_cookie()?;
         let mut seeds = kernel.seeds()?;
-        let listeners = seed::listeners(directory, proxy);
+        let listeners = seed::listeners(directory, proxy).map_err(ArmError::Listeners)?;
         for found in &listeners {
             seeds.add(netns, found.address, found.program)?;
         }

@@ -13,6 +13,7 @@ static ONE: Mutex<()> = Mutex::new(());
 
 /// The installation; it is removed when this is dropped.
 pub(crate) struct Installed {
+    /// Of the version under test.
     manifests: String,
     _one: MutexGuard<'static, ()>,
 }
@@ -34,10 +35,12 @@ impl Installed {
         };
         let version = concat!("sidecar:", env!("CARGO_PKG_VERSION"));
         let manifests = rendered.replace(version, IMAGE).replace("policy/v1\n", &format!("{policy}\n"));
-        on_node(&["kubectl", "apply", "-f", "-"], &manifests);
+        let begun_with = std::env::var("SIDECAR_UPGRADE_FROM").ok().filter(|_| mode == "agent");
+        let begun_with =
+            begun_with.map_or_else(|| manifests.clone(), |image| manifests.replace(IMAGE, &image));
+        on_node(&["kubectl", "apply", "-f", "-"], &begun_with);
         let installed = Self { manifests, _one: one };
-        let webhook = ["rollout", "status", "deployment/sidecar-webhook", "--timeout=120s"];
-        on_node(&[&["kubectl", "--namespace", "sidecar-system"], &webhook[..]].concat(), "");
+        Self::wait_for("deployment/sidecar-webhook");
         if mode == "agent" {
             Self::wait_for_agent();
         }
@@ -47,8 +50,11 @@ impl Installed {
     /// Waits until the agent is ready.
     #[track_caller]
     pub(crate) fn wait_for_agent() {
-        let status = ["rollout", "status", "daemonset/sidecar-agent", "--timeout=120s"];
-        on_node(&[&["kubectl", "--namespace", "sidecar-system"], &status[..]].concat(), "");
+        Self::wait_for("daemonset/sidecar-agent");
+    }
+
+    fn wait_for(what: &str) {
+        kubectl(&["rollout", "status", what, "--timeout=120s"]);
     }
 
     /// Kills the agent's process.
@@ -60,13 +66,22 @@ impl Installed {
         }
     }
 
-    /// Has the agent's Pod made anew, as an upgrade does.
+    /// Upgrades from the version that `SIDECAR_UPGRADE_FROM` names, as applying other manifests does; without one, to the
+    /// same version, by Pods made anew.
     #[track_caller]
-    pub(crate) fn restart_agent() {
-        let restart = ["rollout", "restart", "daemonset/sidecar-agent"];
-        on_node(&[&["kubectl", "--namespace", "sidecar-system"], &restart[..]].concat(), "");
+    pub(crate) fn upgrade(&self) {
+        on_node(&["kubectl", "apply", "-f", "-"], &self.manifests);
+        if std::env::var_os("SIDECAR_UPGRADE_FROM").is_none() {
+            kubectl(&["rollout", "restart", "deployment/sidecar-webhook", "daemonset/sidecar-agent"]);
+        }
+        Self::wait_for("deployment/sidecar-webhook");
         Self::wait_for_agent();
     }
+}
+
+#[track_caller]
+fn kubectl(arguments: &[&str]) {
+    on_node(&[&["kubectl", "--namespace", "sidecar-system"], arguments].concat(), "");
 }
 
 impl Drop for Installed {

@@ -13,7 +13,7 @@ impl Load {
     /// Begins, and waits until the first requests were answered.
     #[track_caller]
     pub(crate) fn start(host: &str, port: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/steady.py");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/load.py");
         let arguments = ["python3", path.to_str().unwrap(), host, port, "/"];
         let mut program = Program::start(&mut command_on_node(&arguments));
         program.wait_for_output("asking");

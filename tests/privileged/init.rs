@@ -3,8 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 
 use sidecar_tests::{
-    Config, DEADLINE, Finished, Footprint, Init, Kind, Mode, PEER4, Pair, eventually, in_modes, probe, rules,
-    serve,
+    Cgroup, Config, DEADLINE, Finished, Footprint, Init, Kind, Mode, PEER4, Pair, binary, eventually,
+    in_modes, probe, rules, serve,
 };
 
 use crate::captured;
@@ -76,3 +76,18 @@ fn port_taken_by_another_user(mode: Mode) {
     eventually(DEADLINE, "the proxy to take over", || captured(&probe(&init.app(), &DIAL)).then_some(()));
 }
 in_modes!(port_taken_by_another_user: Ebpf);
+
+/// Who may not see which sockets the programs have is told so, rather than to miss what listens already.
+fn listeners_out_of_sight(_: Mode) {
+    let net = Pair::new("blind");
+    let cgroup = Cgroup::new("blind");
+    let app = net.pod.place().in_cgroup(cgroup.path()).as_user("nobody");
+    let _server = serve(&app, Kind::Echo, "0.0.0.0:9000");
+    let name = format!("blind-{}", net.pod.inode());
+    let mut command = net.pod.place().command("setpriv");
+    command.args(["--bounding-set", "-dac_override,-dac_read_search", "--"]).arg(binary());
+    let refused = Finished::of(command.args(["init", "--name", &name, "--cgroup"]).arg(cgroup.path()));
+    assert!(!refused.status.success() && refused.stderr.contains("CAP_DAC_READ_SEARCH"), "{refused:?}");
+    assert_eq!(Footprint::of(&name, 0, &net.pod), Footprint::default());
+}
+in_modes!(listeners_out_of_sight: Ebpf);

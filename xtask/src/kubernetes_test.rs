@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Measure what arming costs, instead of the scenarios.
     #[arg(long)]
     measure: bool,
+    /// An image of another version, named localhost/sidecar:before, that a running installation is upgraded from.
+    #[arg(long, value_name = "ARCHIVE")]
+    upgrade_from: Option<PathBuf>,
     /// Use the cluster that is up, and leave it up.
     #[arg(long)]
     keep: bool,
@@ -47,6 +50,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     command.args(&options.filter);
     command.env("SIDECAR_BIN", program).env("SIDECAR_KUBERNETES_SH", &script);
+    if let Some(archive) = &options.upgrade_from {
+        run_command(Command::new(&script).arg("image").arg(archive))?;
+        command.env("SIDECAR_UPGRADE_FROM", "localhost/sidecar:before");
+    }
     let ran = run_command(&mut command);
     let stays = cluster.keep;
     drop(cluster);

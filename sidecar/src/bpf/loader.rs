@@ -161,6 +161,7 @@ fn load_with(
         .override_global("HAS_TASK_IN_SOCKOPS", &task, true)
         .override_global("HAS_INGRESS_IFINDEX", &ingress_ifindex, true)
         .override_global("LAYOUT", &layout, true)
+        .map_max_entries("STATS", possible_cpus()?)
         .map_max_entries("PEERS", peers)
         .map_max_entries("SOCKETS", peers)
         .map_max_entries("PORTS", room.ports.max(1))
@@ -183,6 +184,13 @@ fn load_with(
 fn page_size() -> u32 {
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     size.and_then(|size| u32::try_from(size).ok()).unwrap_or(4_096)
+}
+
+/// CPUs that a program may ever run on.
+fn possible_cpus() -> Result<u32, BpfError> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(file, error)| BpfError::Load { reason: format!("count the CPUs in {file}: {error}") })?;
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
 }
 
 fn origins_for(max_connections: u32) -> u32 {

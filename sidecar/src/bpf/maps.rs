@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError};
 use ipnet::IpNet;
 use sidecar_common::address::{CidrKey, Ip};
 use sidecar_common::bypass::Peer;
 use sidecar_common::connection::Record;
 use sidecar_common::flow::{FlowKey, NetnsCookie, Origin, Program, ServiceKey};
 use sidecar_common::settings::{Direction, PortKey, Settings, port_rule};
-use sidecar_common::stats::Stat;
+use sidecar_common::stats::{Counters, Stat};
 
 use super::{BpfError, Kernel};
 
@@ -48,7 +48,7 @@ pub struct Seeds {
 
 /// Reads counters and fills; keeps its own handles, so that it can live apart from [`Kernel`].
 pub struct Meters {
-    stats: PerCpuArray<MapData, u64>,
+    stats: Array<MapData, Counters>,
     records: HashMap<MapData, u64, Record>,
     origins: HashMap<MapData, FlowKey, Origin>,
     capacities: [u64; 2],
@@ -98,14 +98,11 @@ impl Kernel {
             // It may have gone by itself.
             let _ = peers.remove(&socket);
         }
-        let Some(map) = self.ebpf.map_mut("STATS") else { return Ok(()) };
-        let mut stats = PerCpuArray::<_, u64>::try_from(map).map_err(|error| failed("STATS", &error))?;
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed("STATS", &error.into()))?;
-        let of_bypass = Stat::ALL.iter().map(|(stat, ..)| *stat as u32);
-        for index in of_bypass.filter(|index| *index >= Stat::RedirectedMessages as u32) {
-            let zeroes =
-                PerCpuValues::try_from(vec![0; cpus]).map_err(|error| failed("STATS", &error.into()))?;
-            stats.set(index, zeroes, 0).map_err(|error| failed("STATS", &error))?;
+        let mut stats: Array<_, Counters> = typed(&mut self.ebpf, "STATS")?;
+        for cpu in 0..stats.len() {
+            let mut counters = stats.get(&cpu, 0).map_err(|error| failed("STATS", &error))?;
+            counters.0[Stat::RedirectedMessages as usize..].fill(0);
+            stats.set(cpu, counters, 0).map_err(|error| failed("STATS", &error))?;
         }
         Ok(())
     }
@@ -141,15 +138,9 @@ impl Seeds {
 }
 
 impl Meters {
-    /// All counters by name.
-    pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let value = |stat: Stat| self.stats.get(&(stat as u32), 0).map_or(0, |per_cpu| per_cpu.iter().sum());
-        Stat::ALL.iter().map(|(stat, name, help)| (*name, *help, value(*stat))).collect()
-    }
-
-    /// Events that userspace was too slow to take.
-    pub fn events_lost(&self) -> u64 {
-        self.stats.get(&(Stat::EventsLost as u32), 0).map_or(0, |per_cpu| per_cpu.iter().sum())
+    /// All counters.
+    pub fn counters(&self) -> Counters {
+        Counters::sum((0..self.stats.len()).filter_map(|cpu| self.stats.get(&cpu, 0).ok()))
     }
 
     /// The ids of the connections that have a record now.

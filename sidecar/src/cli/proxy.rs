@@ -76,6 +76,9 @@ async fn serve(
         tracing::warn!("no instance is armed in this network namespace: is `sidecar init` to come?");
     }
     let mut app = App::bind(config, with_defaults(config.ports), &name, Hierarchy::visible().as_ref())?;
+    if config.interception.mode == Mode::Ebpf {
+        app.ask_for_counters()?;
+    }
     if by_agent {
         app.under_agent(
             Channel::bind().context("listen for the agent: does another proxy run in this Pod?")?,

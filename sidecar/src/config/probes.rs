@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::shape::Spanned;
 use hyper::Uri;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{HOST, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method};
 
@@ -15,7 +15,7 @@ use super::model::{Probe, ProbeTarget};
 use super::raw;
 use super::value::number::number;
 use super::value::size::ByteSize;
-use super::value::{address, duration, name};
+use super::value::{address, duration, header, name};
 
 /// How many probes there may be.
 const MAX_PROBES: usize = 64;
@@ -117,18 +117,9 @@ fn headers(check: &mut Check<'_>, field: &str, raw: &[Spanned<raw::ProbeHeader>]
 }
 
 fn header_name(text: &str) -> Result<HeaderName, ProbeError> {
-    const RESERVED: [&str; 8] = [
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    let name: HeaderName = text.parse().map_err(|_| ProbeError::HeaderName)?;
-    if RESERVED.contains(&name.as_str()) { Err(ProbeError::HeaderName) } else { Ok(name) }
+    let name = header::parse(text).map_err(|_| ProbeError::HeaderName)?;
+    // A probe may name the host that it asks.
+    if name == HOST { Ok(name) } else { header::parse_copied(text).map_err(|_| ProbeError::HeaderName) }
 }
 
 fn url(text: &str) -> Result<Uri, ProbeError> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -43,8 +44,12 @@ pub enum Except<'a> {
 
 /// The listeners of the processes in a cgroup and below it, but for the proxy's, that are in this thread's network
 /// namespace. A process that ends meanwhile is left out.
-pub fn listeners(directory: &Path, proxy: Except<'_>) -> Vec<Found> {
-    let Some(netns) = own_netns() else { return Vec::new() };
+///
+/// # Errors
+///
+/// EACCES or EPERM: a process's files are not ours to see, and it may have listeners.
+pub fn listeners(directory: &Path, proxy: Except<'_>) -> io::Result<Vec<Found>> {
+    let Some(netns) = own_netns() else { return Ok(Vec::new()) };
     let own = match proxy {
         Except::Cgroup(path) => cgroup::members_below(path),
         Except::User(_) => Vec::new(),
@@ -62,11 +67,11 @@ pub fn listeners(directory: &Path, proxy: Except<'_>) -> Vec<Found> {
         // A socket that several processes share is counted once: it is one listener.
         let program = program(pid);
         found
-            .extend(sockets(pid).filter_map(|inode| {
+            .extend(sockets(pid)?.filter_map(|inode| {
                 by_inode.remove(&inode).map(|address| Found { inode, address, program })
             }));
     }
-    found
+    Ok(found)
 }
 
 /// The listening sockets of this thread's network namespace, by inode.
@@ -83,12 +88,17 @@ fn namespace(path: &str) -> Option<u64> {
     fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
-fn sockets(pid: Pid) -> impl Iterator<Item = u64> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
+fn sockets(pid: Pid) -> io::Result<impl Iterator<Item = u64>> {
+    let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(entries) => Some(entries),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+        // It has ended.
+        Err(_) => None,
+    };
+    Ok(entries.into_iter().flatten().flatten().filter_map(|entry| {
         let target = fs::read_link(entry.path()).ok()?;
         target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-    })
+    }))
 }
 
 fn program(pid: Pid) -> Program {

@@ -9,6 +9,7 @@ use sidecar_common::bypass::Answer;
 use sidecar_common::connection::Record;
 use sidecar_common::flow::{NetnsCookie, Role};
 use sidecar_common::option::{self, Announce, Forward};
+use sidecar_common::stats::Counters;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::ReadBuf;
 
@@ -52,6 +53,18 @@ pub fn answer(socket: &impl AsFd) -> io::Result<Answer> {
         size if size == size_of::<Answer>() => Ok(unsafe { answer.assume_init() }),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+/// What the kernel half has counted on all CPUs; `None`: there is none that knows this process for its proxy.
+pub fn counters(socket: &impl AsFd) -> Option<Counters> {
+    let of_cpu = |cpu| {
+        let mut counters = MaybeUninit::<Counters>::uninit();
+        let size = get(socket, option::LEVEL, option::COUNTERS.checked_add(cpu)?, &mut counters).ok()?;
+        // SAFETY: the option was answered with whole counters, any bit pattern of which is valid.
+        (size == size_of::<Counters>()).then(|| unsafe { counters.assume_init() })
+    };
+    let first = of_cpu(0)?;
+    Some(Counters::sum(std::iter::once(first).chain((1..).map_while(of_cpu))))
 }
 
 /// `TCP_INFO` (tcp(7)).

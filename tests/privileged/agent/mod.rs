@@ -8,8 +8,8 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sidecar_tests::{
-    Config, DEADLINE, Finished, Kind, Mode, PEER4, POD4, Place, Program, eventually, in_modes, probe, python,
-    serve,
+    Config, DEADLINE, Finished, Kind, Mode, PEER4, POD4, Place, Probe, Program, eventually, in_modes, probe,
+    python, serve,
 };
 
 use self::scene::{Node, Pod};
@@ -19,7 +19,7 @@ const DIAL: [&str; 4] = ["connect", PEER4, "9000", "--read"];
 
 fn load(place: &Place, host: &str, port: u16) -> Program {
     let mut load = Program::start(python(place, "load.py").arg(host).arg(port.to_string()));
-    load.wait_for_output("under way");
+    load.wait_for_output("asking");
     load
 }
 
@@ -29,8 +29,8 @@ fn unharmed(mut load: Program) -> u64 {
     load.close_stdin();
     let said = load.wait().success();
     let seen: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-    assert_eq!(seen["failures"], json!([]), "{seen}");
-    seen["requests"].as_u64().unwrap() + seen["held"].as_u64().unwrap()
+    assert_eq!(seen["failed"], json!([]), "{seen}");
+    seen["new"].as_u64().unwrap() + seen["kept"].as_u64().unwrap()
 }
 
 #[track_caller]
@@ -230,3 +230,27 @@ fn hands_over_the_bypass(mode: Mode) {
     }
 }
 in_modes!(hands_over_the_bypass: Ebpf);
+
+/// A proxy without any capability tells what the kernel half counts, also what it had no room for.
+fn counts_what_passes_by(mode: Mode) {
+    let node = Node::new();
+    node.enrol(true);
+    node.start_agent();
+    let pod = Pod::create(&node, &Config::new(mode).with("limits.maxConnections", 5), json!({}));
+    let _echo = serve(&pod.net.peer.place(), Kind::Echo, "0.0.0.0:9001");
+    let _server = serve(&pod.net.peer.place(), Kind::Peername, "0.0.0.0:9002");
+    let _proxy = pod.start_proxy_without_bpf();
+    eventually(2 * DEADLINE, "the Pod to be armed", || (pod.metric("sidecar_bpf_armed") == 1).then_some(()));
+    let held = Probe::hold(&pod.app(), &["many", PEER4, "9001", "5"]);
+    assert_eq!(pod.metric("sidecar_bpf_captured_outbound_total"), 5);
+    assert_eq!(pod.metric("sidecar_bpf_records_full_total"), 0);
+    let seen = probe(&pod.app(), &["connect", PEER4, "9002", "--read"]);
+    assert!(!captured(&seen), "{seen}");
+    assert_eq!(pod.metric("sidecar_bpf_records_full_total"), 1);
+    assert_eq!(held.finish()["echoed"], 10);
+    node.enrol(false);
+    eventually(2 * DEADLINE, "nothing to be asked any more", || {
+        (pod.metric("sidecar_bpf_armed") == 0).then_some(())
+    });
+}
+in_modes!(counts_what_passes_by: Ebpf);

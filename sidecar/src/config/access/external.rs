@@ -6,9 +6,9 @@ use hyper::header::{AUTHORIZATION, HeaderName};
 
 use super::super::check::Check;
 use super::super::raw::Text;
-use super::super::value::{choice, duration};
+use super::super::value::{choice, duration, header};
 use super::model::{ExternalAuthorization, HttpAuthorization};
-use super::{MAX_VALUES, header, raw, url, within};
+use super::{MAX_VALUES, raw, url, within};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 

@@ -6,9 +6,9 @@ use crate::config::shape::Spanned;
 use hyper::header::{AUTHORIZATION, HeaderName};
 
 use super::super::check::Check;
-use super::super::value::{choice, duration, path};
+use super::super::value::{choice, duration, header, path};
 use super::model::{ClaimToHeader, FromHeader, Jwks, JwtRule};
-use super::{MAX_VALUES, header, raw, url, within, word};
+use super::{MAX_VALUES, raw, url, within, word};
 use crate::policy::access::keys::KeySet;
 
 /// How many issuers a policy may have.

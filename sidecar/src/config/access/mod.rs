@@ -1,7 +1,6 @@
 //! The kind `AccessPolicy`. Files that it names are not read here.
 
 mod external;
-mod header;
 mod jwt;
 mod model;
 mod pattern;

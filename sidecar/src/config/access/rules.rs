@@ -7,9 +7,9 @@ use crate::config::shape::Spanned;
 
 use super::super::check::Check;
 use super::super::raw::Text;
-use super::super::value::{choice, network, port};
+use super::super::value::{choice, header, network, port};
 use super::model::{Action, From, Rule, To, When};
-use super::{MAX_VALUES, header, pattern, raw, within, word};
+use super::{MAX_VALUES, pattern, raw, within, word};
 
 /// How many rules a policy may have.
 const MAX_RULES: usize = 256;

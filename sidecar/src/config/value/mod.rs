@@ -3,6 +3,7 @@
 pub(super) mod address;
 pub(crate) mod choice;
 pub(super) mod duration;
+pub(super) mod header;
 pub(crate) mod name;
 pub(crate) mod network;
 pub(super) mod number;

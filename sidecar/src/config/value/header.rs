@@ -26,12 +26,12 @@ const RESERVED: &[&str] = &[
 ];
 
 /// Reads a name, in any case.
-pub(super) fn parse(text: &str) -> Result<HeaderName, HeaderError> {
+pub(in crate::config) fn parse(text: &str) -> Result<HeaderName, HeaderError> {
     HeaderName::from_bytes(text.as_bytes()).map_err(|_| HeaderError::Malformed)
 }
 
 /// Reads the name of a header that may be copied from one message to another.
-pub(super) fn parse_copied(text: &str) -> Result<HeaderName, HeaderError> {
+pub(in crate::config) fn parse_copied(text: &str) -> Result<HeaderName, HeaderError> {
     let name = parse(text)?;
     if RESERVED.contains(&name.as_str()) { Err(HeaderError::Reserved) } else { Ok(name) }
 }
