@@ -2,10 +2,13 @@
 
 use crate::shared;
 
-/// The counters of one CPU, by [`Stat`]. Whole cache lines, so that no two CPUs write to one.
+/// Words of a CPU's counters, some of which are left.
+const ROOM: usize = 24;
+
+/// The counters of one CPU, by [`Stat`]. What is left of its last cache line keeps CPUs apart.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counters(pub [u64; 24]);
+pub struct Counters(pub [u64; ROOM]);
 
 /// A counter's index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,6 +125,8 @@ impl Stat {
         ),
     ];
 }
+
+const _: () = assert!(Stat::ALL.len() < ROOM);
 
 impl Counters {
     /// The sum of those of all CPUs.

@@ -58,7 +58,7 @@ pub fn answer(ctx: *mut bpf_sockopt) {
         }
         (option::LEVEL, option::COUNTERS..) if from_the_proxy(ctx) => {
             if let Some(counters) = STATS.get((name - option::COUNTERS) as u32) {
-                reply::<Counters>(ctx, *counters);
+                reply_with_counters(ctx, counters);
             }
         }
         _ => leave_large_buffers(ctx),
@@ -124,6 +124,17 @@ fn head(family: u32, port: u16) -> u32 {
     let [f0, f1] = (family as u16).to_ne_bytes();
     let [p0, p1] = port.to_be_bytes();
     u32::from_ne_bytes([f0, f1, p0, p1])
+}
+
+/// Word by word, since other CPUs count meanwhile: a word is whole, whatever the others are.
+#[inline(always)]
+fn reply_with_counters(ctx: *mut bpf_sockopt, counters: &Counters) {
+    let mut copy = Counters::default();
+    for (to, from) in copy.0.iter_mut().zip(&counters.0) {
+        // SAFETY: a reference to a word of a map's value, which stays.
+        *to = unsafe { core::ptr::read_volatile(from) };
+    }
+    reply::<Counters>(ctx, copy);
 }
 
 /// Writes the answer if the caller's buffer holds it, and turns the kernel's refusal into success.

@@ -211,6 +211,29 @@ after_kill() { # MODE PORT
     done
 }
 
+# As in a Pod: armed by a process that ends. The proxy has no capability, and asks for what the kernel half counts.
+pod() {
+    cgroup=/sys/fs/cgroup/pod
+    mkdir -p $cgroup/app $cgroup/proxy
+    check 'pod: init arms it' sidecar init --name pod --cgroup $cgroup
+    within $cgroup/proxy start-stop-daemon -S -c 1337:1337 -x /bin/sidecar -- proxy --name pod 2>"$WORK/pod.err" &
+    proxy=$!
+    check 'pod: the proxy listens' eventually listens 15020
+    within $cgroup/app nc 10.77.0.2 $ECHO <"$WORK/ping" >"$WORK/pod.answer"
+    check 'pod: the peer answers' holds "$WORK/pod.answer" ping
+    check 'pod: the proxy knows what was captured' tells 'sidecar_bpf_captured_outbound_total 1'
+    kill $proxy
+    wait $proxy
+    check 'pod: detach undoes it' sidecar detach pod
+    check 'pod: its cgroups are empty' rmdir $cgroup/app $cgroup/proxy $cgroup
+}
+
+within() { # CGROUP CMD...
+    sh -c 'echo $$ >"$0"/cgroup.procs && exec "$@"' "$@"
+}
+
+tells() { wget -q -O - http://127.0.0.1:15020/metrics | grep -qx "$1"; }
+
 nothing_is_left() {
     check 'no cgroup is left' [ -z "$(find /sys/fs/cgroup -type d -name 'sidecar-*')" ]
     check 'no instance is left' [ ! -e /run/sidecar ]
@@ -235,5 +258,6 @@ elsewhere
 inbound
 killed open 8081
 killed closed 8082
+pod
 nothing_is_left
 finish

@@ -13,7 +13,7 @@ const OUTBOUND: &str = r#"direction="outbound""#;
 /// nothing stays.
 #[test]
 fn running_pods() {
-    let installed = Installed::new("agent");
+    let installed = Installed::before_an_upgrade("agent");
     wait_for_webhook();
     let namespace = Namespace::new("agent", "sidecar.dev/inject: enabled");
     namespace.apply(&web("web", 1, "", "", ""));

@@ -22,6 +22,17 @@ impl Installed {
     /// Installs for the mode `init` or `agent`, and waits until everything is ready.
     #[track_caller]
     pub(crate) fn new(mode: &str) -> Self {
+        Self::of_image(IMAGE, mode)
+    }
+
+    /// The same, of the image that `SIDECAR_UPGRADE_FROM` names, if it does.
+    #[track_caller]
+    pub(crate) fn before_an_upgrade(mode: &str) -> Self {
+        Self::of_image(&std::env::var("SIDECAR_UPGRADE_FROM").unwrap_or_else(|_| IMAGE.to_owned()), mode)
+    }
+
+    #[track_caller]
+    fn of_image(image: &str, mode: &str) -> Self {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let kubectl = require::tool("kubectl", "kubectl").unwrap();
         let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kubernetes/overlays").join(mode);
@@ -35,10 +46,7 @@ impl Installed {
         };
         let version = concat!("sidecar:", env!("CARGO_PKG_VERSION"));
         let manifests = rendered.replace(version, IMAGE).replace("policy/v1\n", &format!("{policy}\n"));
-        let begun_with = std::env::var("SIDECAR_UPGRADE_FROM").ok().filter(|_| mode == "agent");
-        let begun_with =
-            begun_with.map_or_else(|| manifests.clone(), |image| manifests.replace(IMAGE, &image));
-        on_node(&["kubectl", "apply", "-f", "-"], &begun_with);
+        on_node(&["kubectl", "apply", "-f", "-"], &manifests.replace(IMAGE, image));
         let installed = Self { manifests, _one: one };
         Self::wait_for("deployment/sidecar-webhook");
         if mode == "agent" {
@@ -66,8 +74,7 @@ impl Installed {
         }
     }
 
-    /// Upgrades from the version that `SIDECAR_UPGRADE_FROM` names, as applying other manifests does; without one, to the
-    /// same version, by Pods made anew.
+    /// Upgrades to the image under test; where it runs already, its Pods are made anew.
     #[track_caller]
     pub(crate) fn upgrade(&self) {
         on_node(&["kubectl", "apply", "-f", "-"], &self.manifests);

@@ -84,10 +84,15 @@ fn listeners_out_of_sight(_: Mode) {
     let app = net.pod.place().in_cgroup(cgroup.path()).as_user("nobody");
     let _server = serve(&app, Kind::Echo, "0.0.0.0:9000");
     let name = format!("blind-{}", net.pod.inode());
-    let mut command = net.pod.place().command("setpriv");
-    command.args(["--bounding-set", "-dac_override,-dac_read_search", "--"]).arg(binary());
-    let refused = Finished::of(command.args(["init", "--name", &name, "--cgroup"]).arg(cgroup.path()));
-    assert!(!refused.status.success() && refused.stderr.contains("CAP_DAC_READ_SEARCH"), "{refused:?}");
-    assert_eq!(Footprint::of(&name, 0, &net.pod), Footprint::default());
+    for lost in ["-dac_override,-dac_read_search", "-sys_ptrace"] {
+        let mut command = net.pod.place().command("setpriv");
+        command.args(["--bounding-set", lost, "--"]).arg(binary()).args(["init", "--name", &name]);
+        let refused = Finished::of(command.arg("--cgroup").arg(cgroup.path()));
+        assert!(
+            !refused.status.success() && refused.stderr.contains("CAP_SYS_PTRACE"),
+            "{lost}: {refused:?}"
+        );
+        assert_eq!(Footprint::of(&name, 0, &net.pod), Footprint::default());
+    }
 }
 in_modes!(listeners_out_of_sight: Ebpf);

@@ -1,5 +1,6 @@
 //! Loading programs and maps into the kernel, with what this kernel has.
 
+use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 
@@ -186,11 +187,18 @@ fn page_size() -> u32 {
     size.and_then(|size| u32::try_from(size).ok()).unwrap_or(4_096)
 }
 
-/// CPUs that a program may ever run on.
+/// One more than the highest number of a CPU that a program may ever run on.
 fn possible_cpus() -> Result<u32, BpfError> {
-    let cpus = aya::util::nr_cpus()
-        .map_err(|(file, error)| BpfError::Load { reason: format!("count the CPUs in {file}: {error}") })?;
-    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
+    const PATH: &str = "/sys/devices/system/cpu/possible";
+    let text = fs::read_to_string(PATH).map_err(|cause| BpfError::File {
+        operation: "read",
+        path: PATH.into(),
+        cause,
+    })?;
+    // As "0-3", or "0,2-3" where some numbers are nobody's (Documentation/admin-guide/cputopology.rst).
+    let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok());
+    last.map(|last| last.saturating_add(1))
+        .ok_or_else(|| BpfError::Load { reason: format!("{PATH} names no CPU: {text:?}") })
 }
 
 fn origins_for(max_connections: u32) -> u32 {

@@ -100,6 +100,7 @@ impl Kernel {
         }
         let mut stats: Array<_, Counters> = typed(&mut self.ebpf, "STATS")?;
         for cpu in 0..stats.len() {
+            // What else is counted on it just then, by a program that is armed already, is lost.
             let mut counters = stats.get(&cpu, 0).map_err(|error| failed("STATS", &error))?;
             counters.0[Stat::RedirectedMessages as usize..].fill(0);
             stats.set(cpu, counters, 0).map_err(|error| failed("STATS", &error))?;

@@ -137,3 +137,16 @@ fn method(text: &str) -> Result<Method, ProbeError> {
     let method: Method = text.parse().map_err(|_| ProbeError::Method)?;
     if method == Method::CONNECT { Err(ProbeError::Method) } else { Ok(method) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_not_those_of_the_connection() {
+        assert_eq!(header_name("Host").map(|name| name == HOST), Ok(true));
+        for name in ["expect", "Content-Length", "x y"] {
+            assert_eq!(header_name(name), Err(ProbeError::HeaderName), "{name}");
+        }
+    }
+}

@@ -25,12 +25,12 @@ pub struct Found {
 
 /// The inode of this thread's network namespace, which names it.
 pub fn own_netns() -> Option<u64> {
-    namespace("/proc/thread-self/ns/net")
+    namespace("/proc/thread-self/ns/net").ok()
 }
 
 /// The inode of the machine's first network namespace; `None`: we are not allowed to know.
 pub fn netns_of_init() -> Option<u64> {
-    namespace("/proc/1/ns/net")
+    namespace("/proc/1/ns/net").ok()
 }
 
 /// Whose listeners are none of programs.
@@ -60,16 +60,12 @@ pub fn listeners(directory: &Path, proxy: Except<'_>) -> io::Result<Vec<Found>> 
     };
     let mut by_inode = listening_inodes();
     let mut found = Vec::new();
-    for pid in cgroup::members_below(directory) {
-        if is_proxy(pid) || namespace(&format!("/proc/{pid}/ns/net")) != Some(netns) {
-            continue;
-        }
+    for pid in cgroup::members_below(directory).into_iter().filter(|pid| !is_proxy(*pid)) {
         // A socket that several processes share is counted once: it is one listener.
         let program = program(pid);
-        found
-            .extend(sockets(pid)?.filter_map(|inode| {
-                by_inode.remove(&inode).map(|address| Found { inode, address, program })
-            }));
+        for inode in sockets_within(netns, pid).or_else(|error| unless_it_ends(pid, error))? {
+            found.extend(by_inode.remove(&inode).map(|address| Found { inode, address, program }));
+        }
     }
     Ok(found)
 }
@@ -84,21 +80,27 @@ pub fn listening_inodes() -> HashMap<u64, SocketAddr> {
     by_inode
 }
 
-fn namespace(path: &str) -> Option<u64> {
-    fs::metadata(path).ok().map(|metadata| metadata.ino())
+fn namespace(path: &str) -> io::Result<u64> {
+    fs::metadata(path).map(|metadata| metadata.ino())
 }
 
-fn sockets(pid: Pid) -> io::Result<impl Iterator<Item = u64>> {
-    let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
-        Ok(entries) => Some(entries),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-        // It has ended.
-        Err(_) => None,
-    };
-    Ok(entries.into_iter().flatten().flatten().filter_map(|entry| {
+/// The sockets of a process, by inode, if it is in this network namespace.
+fn sockets_within(netns: u64, pid: Pid) -> io::Result<Vec<u64>> {
+    if namespace(&format!("/proc/{pid}/ns/net"))? != netns {
+        return Ok(Vec::new());
+    }
+    let inode_of = |entry: fs::DirEntry| {
         let target = fs::read_link(entry.path()).ok()?;
         target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-    }))
+    };
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.flatten().filter_map(inode_of).collect())
+}
+
+/// What cannot be seen of a process matters only while it has memory: later it is ending, and its files are root's.
+fn unless_it_ends(pid: Pid, error: io::Error) -> io::Result<Vec<u64>> {
+    let memory = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let ends = memory.is_empty() || memory.starts_with("0 ");
+    if ends || error.kind() != io::ErrorKind::PermissionDenied { Ok(Vec::new()) } else { Err(error) }
 }
 
 fn program(pid: Pid) -> Program {

@@ -63,8 +63,9 @@ pub fn counters(socket: &impl AsFd) -> Option<Counters> {
         // SAFETY: the option was answered with whole counters, any bit pattern of which is valid.
         (size == size_of::<Counters>()).then(|| unsafe { counters.assume_init() })
     };
-    let first = of_cpu(0)?;
-    Some(Counters::sum(std::iter::once(first).chain((1..).map_while(of_cpu))))
+    let sum = Counters::sum((0..).map_while(of_cpu));
+    // It may have gone meanwhile, and the sum be one of some.
+    of_cpu(0).map(|_| sum)
 }
 
 /// `TCP_INFO` (tcp(7)).

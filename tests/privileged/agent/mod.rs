@@ -248,6 +248,10 @@ fn counts_what_passes_by(mode: Mode) {
     assert!(!captured(&seen), "{seen}");
     assert_eq!(pod.metric("sidecar_bpf_records_full_total"), 1);
     assert_eq!(held.finish()["echoed"], 10);
+    // Nobody else is answered.
+    let ask = "import socket; socket.socket().getsockopt(0x5343, 0x1000, 192)";
+    let refused = Finished::of(pod.app().command("python3").args(["-c", ask]));
+    assert!(refused.stderr.contains("OSError"), "{refused:?}");
     node.enrol(false);
     eventually(2 * DEADLINE, "nothing to be asked any more", || {
         (pod.metric("sidecar_bpf_armed") == 0).then_some(())
