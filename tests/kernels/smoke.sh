@@ -93,6 +93,8 @@ kind: ProxyConfig
 metadata: {name: $mode}
 spec:
   interception: {onProxyDown: $mode}
+  # Its record is the connection's, with its program.
+  protocolDetection: {opaquePorts: [8080]}
   accessLog: {format: json, path: $LOG}
 YAML
     done
@@ -216,7 +218,8 @@ pod() {
     cgroup=/sys/fs/cgroup/pod
     mkdir -p $cgroup/app $cgroup/proxy
     check 'pod: init arms it' sidecar init --name pod --cgroup $cgroup
-    within $cgroup/proxy start-stop-daemon -S -c 1337:1337 -x /bin/sidecar -- proxy --name pod 2>"$WORK/pod.err" &
+    echo 'proxy:x:1337:1337:::' >>/etc/passwd
+    within $cgroup/proxy start-stop-daemon -S -c proxy -x /bin/sidecar -- proxy --name pod 2>"$WORK/pod.err" &
     proxy=$!
     check 'pod: the proxy listens' eventually listens 15020
     within $cgroup/app nc 10.77.0.2 $ECHO <"$WORK/ping" >"$WORK/pod.answer"
