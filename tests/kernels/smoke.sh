@@ -225,7 +225,8 @@ pod() {
     within $cgroup/app nc 10.77.0.2 $ECHO <"$WORK/ping" >"$WORK/pod.answer"
     check 'pod: the peer answers' holds "$WORK/pod.answer" ping
     check 'pod: the proxy knows what was captured' tells 'sidecar_bpf_captured_outbound_total 1'
-    kill $proxy
+    # shellcheck disable=SC2046
+    kill $(cat $cgroup/proxy/cgroup.procs)
     wait $proxy
     check 'pod: detach undoes it' sidecar detach pod
     check 'pod: its cgroups are empty' rmdir $cgroup/app $cgroup/proxy $cgroup
