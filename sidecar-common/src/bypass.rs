@@ -53,9 +53,18 @@ pub struct Layout {
     pub tcp_rcv_nxt: u32,
     /// The number of the bit `SOCK_ZEROCOPY` in `sk_flags`.
     pub zerocopy_bit: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The kernel's number of the type `struct tcp_sock`.
+    pub type_tcp_sock: u32,
+    /// That of `struct socket`.
+    pub type_socket: u32,
+    /// That of `struct file`.
+    pub type_file: u32,
+    /// That of the function `bpf_rdonly_cast` (Linux 6.2, a35b9af4ec2c); 0: there is none.
+    pub rdonly_cast: u32,
 }
+
+/// What stands for the number of `bpf_rdonly_cast` in programs until they are loaded; no helper has it.
+pub const RDONLY_CAST: u32 = 0x7fff_0001;
 
 /// One end of an observed or enrolled pair: the value of the map `PEERS`, under the socket's cookie.
 #[repr(C)]
@@ -227,7 +236,7 @@ pub mod seen {
 }
 
 shared! {
-    Layout = 88;
+    Layout = 100;
     Counts = 40;
     Peer = 120;
     Question = 72;

@@ -1,8 +1,9 @@
 //! Reading fields of the kernel's own structures, at the offsets that userspace found in the running kernel's BTF.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use core::mem::{MaybeUninit, size_of};
-use sidecar_common::bypass::Layout;
+use core::mem::{MaybeUninit, size_of, transmute};
+use core::ptr::read_volatile;
+use sidecar_common::bypass::{Layout, RDONLY_CAST};
 
 /// All zero until userspace sets it; the programs that use it are not loaded before.
 #[unsafe(no_mangle)]
@@ -28,7 +29,10 @@ static LAYOUT: Layout = Layout {
     tcp_copied_seq: 0,
     tcp_rcv_nxt: 0,
     zerocopy_bit: 0,
-    reserved: 0,
+    type_tcp_sock: 0,
+    type_socket: 0,
+    type_file: 0,
+    rdonly_cast: 0,
 };
 
 /// include/uapi/asm-generic/fcntl.h
@@ -38,12 +42,12 @@ const O_NONBLOCK: u32 = 0o4000;
 macro_rules! offset {
     ($field:ident) => {
         // SAFETY: a reference to a static; aligned.
-        unsafe { core::ptr::read_volatile(&raw const LAYOUT.$field) }
+        unsafe { read_volatile(&raw const LAYOUT.$field) }
     };
 }
 
 /// The address of a `struct tcp_sock`, whose first member is the `struct sock`. What is read through a stale one is of no
-/// use, and does no harm: the kernel checks each read.
+/// use, and does no harm: the kernel checks each read, or finds nothing where there is no memory.
 #[derive(Clone, Copy)]
 pub struct Socket(pub u64);
 
@@ -60,77 +64,82 @@ impl Socket {
     /// Its cookie; 0: it has none.
     #[inline(always)]
     pub fn cookie(self) -> Option<u64> {
-        read(self.0, offset!(sock_cookie))
+        self.read(offset!(sock_cookie))
     }
 
     /// Its TCP state.
     #[inline(always)]
     pub fn state(self) -> Option<u8> {
-        read(self.0, offset!(sock_state))
+        self.read(offset!(sock_state))
     }
 
     /// True when its program has read all that TCP received, and what comes next has this number.
     #[inline(always)]
     pub fn all_read_until(self, next: u32) -> Option<bool> {
-        let received: u32 = read(self.0, offset!(tcp_rcv_nxt))?;
-        let copied: u32 = read(self.0, offset!(tcp_copied_seq))?;
+        let received: u32 = self.read(offset!(tcp_rcv_nxt))?;
+        let copied: u32 = self.read(offset!(tcp_copied_seq))?;
         Some(received == next && copied == next)
     }
 
     /// The sequence number that comes next, when its program has read all that TCP received.
     #[inline(always)]
     pub fn all_read(self) -> Option<u32> {
-        let received: u32 = read(self.0, offset!(tcp_rcv_nxt))?;
-        let copied: u32 = read(self.0, offset!(tcp_copied_seq))?;
+        let received: u32 = self.read(offset!(tcp_rcv_nxt))?;
+        let copied: u32 = self.read(offset!(tcp_copied_seq))?;
         (received == copied).then_some(copied)
     }
 
     /// The sequence number that comes next, when no byte that was written is still to be acknowledged.
     #[inline(always)]
     pub fn acknowledged_until(self) -> Option<u32> {
-        let written: u32 = read(self.0, offset!(tcp_write_seq))?;
-        let acknowledged: u32 = read(self.0, offset!(tcp_snd_una))?;
+        let written: u32 = self.read(offset!(tcp_write_seq))?;
+        let acknowledged: u32 = self.read(offset!(tcp_snd_una))?;
         (written == acknowledged).then_some(written)
     }
 
     /// True when its receive buffer takes so many bytes more.
     #[inline(always)]
     pub fn has_room_for(self, bytes: u32) -> Option<bool> {
-        let used: i32 = read(self.0, offset!(sock_rmem_alloc))?;
-        let size: i32 = read(self.0, offset!(sock_rcvbuf))?;
+        let used: i32 = self.read(offset!(sock_rmem_alloc))?;
+        let size: i32 = self.read(offset!(sock_rcvbuf))?;
         Some(i64::from(used) + i64::from(bytes) <= i64::from(size))
     }
 
     /// True when its program waits for more than one byte at a time (`SO_RCVLOWAT`, socket(7)).
     #[inline(always)]
     pub fn waits_for_more(self) -> Option<bool> {
-        let lowat: i32 = read(self.0, offset!(sock_rcvlowat))?;
+        let lowat: i32 = self.read(offset!(sock_rcvlowat))?;
         Some(lowat > 1)
     }
 
     /// True when an upper-layer protocol such as kTLS sits on it.
     #[inline(always)]
     pub fn has_ulp(self) -> Option<bool> {
-        let ulp: u64 = read(self.0, offset!(csk_ulp_ops))?;
+        let ulp: u64 = self.read(offset!(csk_ulp_ops))?;
         Some(ulp != 0)
     }
 
     /// True when its program may write without copying, and waits to hear when that is done.
     #[inline(always)]
     pub fn is_zerocopy(self) -> Option<bool> {
-        let flags: u64 = read(self.0, offset!(sock_flags))?;
+        let flags: u64 = self.read(offset!(sock_flags))?;
         Some(flags >> (offset!(zerocopy_bit) & 63) & 1 != 0)
     }
 
     /// Its file; `None`: it is not accepted yet, or closed.
     #[inline(always)]
     pub fn file(self) -> Option<File> {
-        let socket: u64 = read(self.0, offset!(sock_socket))?;
+        let socket: u64 = self.read(offset!(sock_socket))?;
         if socket == 0 {
             return None;
         }
-        let file: u64 = read(socket, offset!(socket_file))?;
+        let file: u64 = read(socket, offset!(type_socket), offset!(socket_file))?;
         (file != 0).then_some(File(file))
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(self, offset: u32) -> Option<T> {
+        read(self.0, offset!(type_tcp_sock), offset)
     }
 }
 
@@ -176,7 +185,7 @@ impl Own {
     #[inline(always)]
     fn load<T: Copy>(self, offset: u32) -> T {
         // SAFETY: the verifier checks each load against the kernel's own type. Volatile keeps its width.
-        unsafe { core::ptr::read_volatile(self.0.add(offset as usize).cast::<T>()) }
+        unsafe { read_volatile(self.0.add(offset as usize).cast::<T>()) }
     }
 }
 
@@ -184,39 +193,58 @@ impl File {
     /// What a task calls by this number.
     #[inline(always)]
     pub fn of(task: u64, number: u32) -> Option<Self> {
-        let files: u64 = read(task, offset!(task_files))?;
-        let table: u64 = read(files, offset!(files_table))?;
-        let open: u64 = read(table, offset!(table_files))?;
-        let file: u64 = read(open + u64::from(number) * 8, 0)?;
+        let files: u64 = probe(task, offset!(task_files))?;
+        let table: u64 = probe(files, offset!(files_table))?;
+        let open: u64 = probe(table, offset!(table_files))?;
+        let file: u64 = probe(open + u64::from(number) * 8, 0)?;
         (file != 0).then_some(Self(file))
     }
 
     /// The socket behind it. What is no socket does not point back to its file.
     #[inline(always)]
     pub fn socket(self) -> Option<Socket> {
-        let socket: u64 = read(self.0, offset!(file_private))?;
-        let file: u64 = read(socket, offset!(socket_file))?;
-        let sk: u64 = read(socket, offset!(socket_sk))?;
+        let socket: u64 = self.read(offset!(file_private))?;
+        // It need not be one: no read may trust its type.
+        let file: u64 = probe(socket, offset!(socket_file))?;
+        let sk: u64 = probe(socket, offset!(socket_sk))?;
         (file == self.0 && sk != 0).then_some(Socket(sk))
     }
 
     /// True when reading and writing never wait.
     #[inline(always)]
     pub fn is_nonblocking(self) -> bool {
-        matches!(read::<u32>(self.0, offset!(file_flags)), Some(flags) if flags & O_NONBLOCK != 0)
+        matches!(self.read::<u32>(offset!(file_flags)), Some(flags) if flags & O_NONBLOCK != 0)
     }
 
     /// True when an epoll instance watches it.
     #[inline(always)]
     pub fn is_watched(self) -> bool {
-        let watchers: Option<u64> = read(self.0, offset!(file_epoll));
+        let watchers: Option<u64> = self.read(offset!(file_epoll));
         let Some(watchers) = watchers.filter(|head| *head != 0) else { return false };
-        matches!(read::<u64>(watchers, 0), Some(first) if first != 0)
+        matches!(probe::<u64>(watchers, 0), Some(first) if first != 0)
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(self, offset: u32) -> Option<T> {
+        read(self.0, offset!(type_file), offset)
     }
 }
 
+/// Reads a field of a structure of this type at this address. With the cast it is a plain load, which gives 0 where there is no memory
+/// (Documentation/bpf/kfuncs.rst, `bpf_rdonly_cast`); a message takes a dozen of them.
 #[inline(always)]
-fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
+fn read<T: Copy>(base: u64, of: u32, offset: u32) -> Option<T> {
+    if offset!(rdonly_cast) == 0 {
+        return probe(base, offset);
+    }
+    // SAFETY: userspace puts the kernel's function here, which takes an address and the number of a type.
+    let cast: unsafe extern "C" fn(u64, u32) -> *const u8 = unsafe { transmute(RDONLY_CAST as usize) };
+    // SAFETY: the verifier checks each load against the kernel's own type. Volatile keeps its width.
+    Some(unsafe { read_volatile(cast(base, of).add(offset as usize).cast::<T>()) })
+}
+
+#[inline(always)]
+fn probe<T: Copy>(base: u64, offset: u32) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     let from = base + u64::from(offset);
     // SAFETY: the helper writes `size_of::<T>()` bytes to `value`, or zeroes, and survives any source address.

@@ -32,6 +32,7 @@ mod kind {
     pub(super) const VOLATILE: u32 = 9;
     pub(super) const CONST: u32 = 10;
     pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC: u32 = 12;
     pub(super) const FUNC_PROTO: u32 = 13;
     pub(super) const VAR: u32 = 14;
     pub(super) const DATASEC: u32 = 15;
@@ -46,6 +47,7 @@ struct Types<'a> {
     starts: Vec<usize>,
     structs: HashMap<&'a str, usize>,
     sock_flags: Option<usize>,
+    rdonly_cast: Option<u32>,
     bytes: &'a [u8],
     strings: &'a [u8],
 }
@@ -66,6 +68,7 @@ pub(super) fn layout() -> Result<Layout, String> {
     if at("tcp_sock", &["inet_conn", "icsk_inet", "sk"], sock_size)? != 0 {
         return Err("tcp_sock does not begin with its sock".to_owned());
     }
+    let number = |name: &str| types.number(name).ok_or_else(|| format!("this kernel has no {name}"));
     let bit = |name: &str| {
         types.enumerator(name).ok_or_else(|| format!("this kernel has no {name} in enum sock_flags"))
     };
@@ -91,7 +94,10 @@ pub(super) fn layout() -> Result<Layout, String> {
         tcp_copied_seq: at("tcp_sock", &["copied_seq"], 4)?,
         tcp_rcv_nxt: at("tcp_sock", &["rcv_nxt"], 4)?,
         zerocopy_bit: bit("SOCK_ZEROCOPY")?,
-        reserved: 0,
+        type_tcp_sock: number("tcp_sock")?,
+        type_socket: number("socket")?,
+        type_file: number("file")?,
+        rdonly_cast: types.rdonly_cast.unwrap_or_default(),
     })
 }
 
@@ -110,6 +116,7 @@ impl<'a> Types<'a> {
             starts: vec![usize::MAX],
             structs: HashMap::new(),
             sock_flags: None,
+            rdonly_cast: None,
             bytes: types,
             strings,
         };
@@ -121,12 +128,21 @@ impl<'a> Types<'a> {
                     parsed.structs.entry(name).or_insert(at);
                 }
                 (kind::ENUM, "sock_flags") => parsed.sock_flags = Some(at),
+                (kind::FUNC, "bpf_rdonly_cast") => {
+                    parsed.rdonly_cast = u32::try_from(parsed.starts.len()).ok();
+                }
                 _ => {}
             }
             parsed.starts.push(at);
             at += TYPE_BYTES + trailing_bytes(kind, count)?;
         }
         Some(parsed)
+    }
+
+    /// The number of a structure.
+    fn number(&self, structure: &str) -> Option<u32> {
+        let at = self.structs.get(structure)?;
+        u32::try_from(self.starts.iter().position(|start| start == at)?).ok()
     }
 
     /// Offset and size in bytes of a field of a structure, by the names on the way to it.

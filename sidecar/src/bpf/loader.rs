@@ -1,5 +1,6 @@
 //! Loading programs and maps into the kernel, with what this kernel has.
 
+use std::borrow::Cow;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
@@ -8,7 +9,7 @@ use aya::programs::{CgroupSock, CgroupSockAddr, CgroupSockopt, Program, ProgramE
 use aya::{Ebpf, EbpfLoader};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
-use sidecar_common::bypass::Layout;
+use sidecar_common::bypass::{Layout, RDONLY_CAST};
 use sidecar_common::flow::NetnsCookie;
 
 use super::attach::ProgramName;
@@ -151,6 +152,7 @@ fn load_with(
     let netns_cookie = u32::from(features.netns_cookie);
     let task = u32::from(features.program_at_listen);
     let ingress_ifindex = u32::from(features.ingress_interface);
+    let object = with_cast(layout.rdonly_cast);
     let mut loader = EbpfLoader::new();
     if !room.events {
         loader.map_max_entries("EVENTS", page_size());
@@ -170,7 +172,7 @@ fn load_with(
         .map_max_entries("RECORDS", connections)
         .map_max_entries("DIALS", connections.min(MOST_DIALS))
         .map_max_entries("ORIGINS", origins_for(connections))
-        .load(OBJECT)
+        .load(&object)
         .map_err(|error| BpfError::load("create its maps", &error))?;
     for name in ProgramName::ALL {
         let program = ebpf
@@ -179,6 +181,25 @@ fn load_with(
         load_program(program).map_err(|error| BpfError::load(&format!("load {}", name.symbol()), &error))?;
     }
     Ok(ebpf)
+}
+
+/// The programs, in which calls of [`RDONLY_CAST`] are calls of this function of the kernel; 0: it has none, and they are never
+/// reached. (aya knows no functions of the kernel.)
+fn with_cast(function: u32) -> Cow<'static, [u8]> {
+    /// `BPF_JMP | BPF_CALL`, and as the source register `BPF_PSEUDO_KFUNC_CALL` (include/uapi/linux/bpf.h).
+    const CALL: u8 = 0x85;
+    const OF_KERNEL: u8 = 2 << 4;
+    if function == 0 {
+        return Cow::Borrowed(OBJECT);
+    }
+    let mut object = OBJECT.to_vec();
+    for instruction in object.chunks_exact_mut(8) {
+        if instruction[..4] == [CALL, 0, 0, 0] && instruction[4..] == RDONLY_CAST.to_le_bytes() {
+            instruction[1] = OF_KERNEL;
+            instruction[4..].copy_from_slice(&function.to_le_bytes());
+        }
+    }
+    Cow::Owned(object)
 }
 
 /// The least that the kernel gives a ring buffer (`ringbuf_map_alloc`).
@@ -221,4 +242,22 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
 /// True when the running kernel describes its types, which newer features ask for.
 pub fn has_btf() -> bool {
     Path::new("/sys/kernel/btf/vmlinux").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_the_kernels_function_are_filled_in() {
+        let calls = |object: &[u8], register: u8, number: u32| {
+            let [a, b, c, d] = number.to_le_bytes();
+            object.chunks_exact(8).filter(|chunk| *chunk == [0x85, register, 0, 0, a, b, c, d]).count()
+        };
+        let open = calls(OBJECT, 0, RDONLY_CAST);
+        assert!(open > 0);
+        let filled = with_cast(77_777);
+        assert_eq!((calls(&filled, 0, RDONLY_CAST), calls(&filled, 0x20, 77_777)), (0, open));
+        assert!(matches!(with_cast(0), Cow::Borrowed(_)));
+    }
 }
