@@ -204,7 +204,7 @@ impl File {
     #[inline(always)]
     pub fn socket(self) -> Option<Socket> {
         let socket: u64 = self.read(offset!(file_private))?;
-        // It need not be one: no read may trust its type.
+        // It need not be one: these may fail.
         let file: u64 = probe(socket, offset!(socket_file))?;
         let sk: u64 = probe(socket, offset!(socket_sk))?;
         (file == self.0 && sk != 0).then_some(Socket(sk))
@@ -231,7 +231,7 @@ impl File {
 }
 
 /// Reads a field of a structure of this type at this address. With the cast it is a plain load, which gives 0 where there is no memory
-/// (Documentation/bpf/kfuncs.rst, `bpf_rdonly_cast`); a message takes a dozen of them.
+/// (a35b9af4ec2c, `BPF_PROBE_MEM`); a message takes a dozen of them.
 #[inline(always)]
 fn read<T: Copy>(base: u64, of: u32, offset: u32) -> Option<T> {
     if offset!(rdonly_cast) == 0 {

@@ -138,6 +138,7 @@ degradations() {
     grep -v 'bypass is off' "$WORK/out4.err" | sed -n 's/.*this kernel has \(no .*\)/degraded: \1/p'
     version=$(uname -r | awk -F '[.-]' '{ print $1 * 1000 + $2 }')
     expected=$(((version < 5015) + (version < 5017) + (version < 6016)))
+    check 'this kernel takes the programs of the bypass' lacks "$WORK/out4.err" 'bypass.*load sidecar_'
     check "this kernel lacks what README.md says" [ "$(grep -v 'bypass is off' "$WORK/out4.err" | grep -c 'this kernel has no')" = $expected ]
 }
 

@@ -128,7 +128,8 @@ impl<'a> Types<'a> {
                     parsed.structs.entry(name).or_insert(at);
                 }
                 (kind::ENUM, "sock_flags") => parsed.sock_flags = Some(at),
-                (kind::FUNC, "bpf_rdonly_cast") => {
+                // The first: the kernel knows no other by that name.
+                (kind::FUNC, "bpf_rdonly_cast") if parsed.rdonly_cast.is_none() => {
                     parsed.rdonly_cast = u32::try_from(parsed.starts.len()).ok();
                 }
                 _ => {}

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// enum bpf_cmd (include/uapi/linux/bpf.h).
+const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_ATTACH: libc::c_int = 8;
@@ -34,6 +35,8 @@ struct LinkInfo {
     target: [u32; 2],
 }
 
+/// enum `bpf_prog_type`.
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 /// enum `bpf_link_type`.
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const BPF_LINK_TYPE_NETNS: u32 = 5;
@@ -65,6 +68,15 @@ fn link_to(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result
 pub fn attach_to_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>, attach_type: u32) -> io::Result<()> {
     let words = [number(map.as_raw_fd())?, number(program.as_raw_fd())?, attach_type, 0];
     bpf(BPF_PROG_ATTACH, &mut Attr::of_words(words)).map(drop)
+}
+
+/// Whether this kernel accepts a classifier of these instructions (`struct bpf_insn`, as words).
+pub fn accepts(instructions: &[u64]) -> bool {
+    let Ok(count) = u32::try_from(instructions.len()) else { return false };
+    let (instructions, license) = (instructions.as_ptr() as u64, c"Dual BSD/GPL".as_ptr() as u64);
+    let mut attr = Attr([pair(BPF_PROG_TYPE_SCHED_CLS, count), instructions, license, 0, 0, 0, 0, 0]);
+    // SAFETY: the kernel has just made this file descriptor for us.
+    bpf(BPF_PROG_LOAD, &mut attr).map(|fd| drop(unsafe { OwnedFd::from_raw_fd(fd) })).is_ok()
 }
 
 /// Runs a program once on a packet, which it may change.

@@ -13,7 +13,7 @@ use sidecar_common::bypass::{Layout, RDONLY_CAST};
 use sidecar_common::flow::NetnsCookie;
 
 use super::attach::ProgramName;
-use super::{BpfError, btf};
+use super::{BpfError, btf, link};
 
 /// The kernel half, as built by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidecar-ebpf"));
@@ -114,7 +114,7 @@ pub fn load(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
 
 fn load_best(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
     let mut refused = None;
-    let layout = btf::layout();
+    let layout = btf::layout().map(with_cast_if_accepted);
     for features in CANDIDATES {
         match load_with(features, layout.as_ref().ok(), netns, room) {
             Ok(ebpf) => {
@@ -181,6 +181,17 @@ fn load_with(
         load_program(program).map_err(|error| BpfError::load(&format!("load {}", name.symbol()), &error))?;
     }
     Ok(ebpf)
+}
+
+/// A kernel that names the function may refuse to call it, as one that interprets programs does.
+fn with_cast_if_accepted(layout: Layout) -> Layout {
+    let Layout { type_tcp_sock, rdonly_cast, .. } = layout;
+    let of = |code: u64, value: u32| code | u64::from(value) << 32;
+    // r1 = 0, r2 = the type, the call, r0 = 0, exit.
+    let cast =
+        [of(0x01b7, 0), of(0x02b7, type_tcp_sock), of(0x2085, rdonly_cast), of(0x00b7, 0), of(0x95, 0)];
+    let accepted = rdonly_cast != 0 && link::accepts(&cast);
+    Layout { rdonly_cast: if accepted { rdonly_cast } else { 0 }, ..layout }
 }
 
 /// The programs, in which calls of [`RDONLY_CAST`] are calls of this function of the kernel; 0: it has none, and they are never

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use sidecar_common::flow::Program;
 
@@ -98,8 +100,10 @@ fn sockets_within(netns: u64, pid: Pid) -> io::Result<Vec<u64>> {
 
 /// What cannot be seen of a process matters only while it has memory: later it is ending, and its files are root's.
 fn unless_it_ends(pid: Pid, error: io::Error) -> io::Result<Vec<u64>> {
-    let memory = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let ends = memory.is_empty() || memory.starts_with("0 ");
+    let ends = match fs::read_to_string(format!("/proc/{pid}/statm")) {
+        Ok(memory) => memory.starts_with("0 "),
+        Err(_) => kill(pid, None) == Err(Errno::ESRCH),
+    };
     if ends || error.kind() != io::ErrorKind::PermissionDenied { Ok(Vec::new()) } else { Err(error) }
 }
 

@@ -1,8 +1,8 @@
 //! Whose bytes are whose: hazard 10.
 
-use sidecar_tests::{Netns, Sidecar, require};
+use sidecar_tests::{Netns, Probe, Sidecar, require};
 
-use super::{Hop, by_path, config, number, program};
+use super::{Hop, PORT, by_path, config, number, program, redirected_in_all};
 
 /// Below `ip_local_port_range`: no listener and no connection of the proxy's is given it by chance.
 const SOURCE: &str = "20000";
@@ -42,4 +42,18 @@ fn hazard_10_keys_used_again() {
     // More than the last one alone.
     let redirected = by_path(&sidecar, "sent", "bypass");
     assert!(redirected > 30 * hop.redirected().0 / 2, "{redirected} of {}", number(last.seen(), "sent"));
+}
+
+/// A server that is not armed has no cookie until somebody asks for it: its hop is nobody's, and two such are not one.
+#[test]
+fn hazard_10_no_cookie() {
+    require!(root);
+    let netns = Netns::new("no-cookie");
+    let sidecar = Sidecar::start(&netns, &config("full"));
+    let _server = Probe::hold_both_ends(&netns.place(), &["echo", PORT]);
+    let _client = program(&sidecar, &["talk"]);
+    let hop = Hop::of(&sidecar);
+    hop.goes_by("full");
+    let (to_proxy, to_program) = hop.redirected();
+    assert_eq!(redirected_in_all(&sidecar), to_proxy + to_program);
 }
