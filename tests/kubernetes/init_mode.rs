@@ -35,7 +35,7 @@ fn a_deployment() {
     });
     let uids: Vec<_> =
         servers.iter().chain(&rolled).chain([&client]).map(|pod| pod.uid().to_owned()).collect();
-    node::is_clean_of(&namespace, &uids);
+    node::is_clean_of(&namespace, &uids, node::detach_gone);
 }
 
 /// An init container of the application comes first and reaches the network.

@@ -70,17 +70,17 @@ pub(crate) fn without_proxy<T>(namespace: &Namespace, app: &str, what: impl Fn()
 }
 
 /// Nothing of ours is on the node of Pods that are gone: no pin, no directory, no process. What Pods that armed themselves
-/// have pinned is collected here, as the next Pod's init container does. (Their cgroups are the kubelet's; on a hybrid host
+/// have pinned, `collect` takes, as the next Pod's init container does. (Their cgroups are the kubelet's; on a hybrid host
 /// it leaves those of version 2, empty, of every Pod.)
 #[track_caller]
-pub(crate) fn is_clean_of(namespace: &Namespace, uids: &[String]) {
+pub(crate) fn is_clean_of(namespace: &Namespace, uids: &[String], collect: impl Fn()) {
     for uid in uids {
         let found = format!(
             "ls -d /sys/fs/bpf/sidecar/pod-{uid} /run/sidecar/pod-{uid}; \
              cat {CGROUPS}/pod{uid}/*/cgroup.procs {CGROUPS}/*/pod{uid}/*/cgroup.procs"
         );
         namespace.eventually(&format!("the end of all that was of Pod {uid}"), |_| {
-            detach_gone();
+            collect();
             let left = on_node(&["bash", "-c", &format!("({found}) 2>/dev/null || true")], "");
             left.trim().is_empty().then_some(())
         });
