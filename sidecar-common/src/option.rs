@@ -1,5 +1,5 @@
 //! Socket options of our own. They need no capability; the cgroup hooks answer them for the exempt proxy, and
-//! everybody else gets ENOPROTOOPT, as from a kernel without us.
+//! everybody else gets an error as from a kernel without us, EOPNOTSUPP or ENOPROTOOPT.
 
 use crate::address::Endpoint;
 use crate::shared;

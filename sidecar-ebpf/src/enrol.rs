@@ -101,7 +101,7 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock, 
     let established = |sk: *mut bpf_sock| field!(sk, state) == tcp::ESTABLISHED;
     let (proxy, program) = (Socket(proxy), Socket(program));
     let (Some(proxy_cookie), Some(program_cookie)) = (proxy.cookie(), program.cookie()) else { return };
-    // A socket has none until somebody asks for it: many would be one.
+    // A socket has none until somebody asks for it: many would be one, and one that nobody armed has accepted.
     if program_cookie == 0
         || proxy_cookie != question.cookie
         || !are_known(question, proxy_cookie, program_cookie)
@@ -183,10 +183,7 @@ fn are_known(question: &Question, proxy: u64, program: u64) -> bool {
     let dialled = FlowKey { netns: question.netns, local: question.remote, remote: question.local };
     // SAFETY: see `maps`.
     match unsafe { ORIGINS.get(dialled) } {
-        // 0: nobody armed has accepted it.
-        Some(origin) => {
-            origin.intent == Intent::Proxy as u32 && origin.accepted != 0 && origin.accepted == program
-        }
+        Some(origin) => origin.intent == Intent::Proxy as u32 && origin.accepted == program,
         None => false,
     }
 }
