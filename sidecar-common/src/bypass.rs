@@ -181,6 +181,8 @@ pub enum Ask {
     Count = 3,
     /// The same; nothing more will be asked of this pair.
     Forget = 4,
+    /// Whether the other end is another proxy's of this machine, and to enrol this one if so. Both ends ask.
+    Meet = 5,
 }
 
 /// Bits of [`Question::terms`].
@@ -189,6 +191,8 @@ pub mod term {
     pub const BOTH_WAYS: u32 = 1 << 0;
     /// Only if the program watches its socket by epoll.
     pub const EPOLL: u32 = 1 << 1;
+    /// For [`super::Ask::Count`] and [`super::Ask::Forget`]: the other end is another proxy's, or was to be.
+    pub const SAME_NODE: u32 = 1 << 2;
 }
 
 /// The answer to a [`Question`].
@@ -233,6 +237,31 @@ pub mod seen {
     pub const GONE: u32 = 1 << 11;
     /// Bytes are on their way, or wait: ask again.
     pub const BUSY: u32 = 1 << 12;
+    /// Another socket of this machine has the same addresses and ports at both ends.
+    pub const AMBIGUOUS: u32 = 1 << 13;
+    /// This arming shares nothing with other instances.
+    pub const ALONE: u32 = 1 << 14;
+}
+
+/// The ends of a connection as the socket sees them that a proxy offers to whoever has the other end: the key of the map
+/// `NODE_OFFERS`. Network namespaces may use the same addresses, so it says who may be meant, and proves nothing.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OfferKey {
+    /// Where the socket is.
+    pub local: Endpoint,
+    /// Where the other end is.
+    pub remote: Endpoint,
+}
+
+/// A socket that is offered.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// Its cookie.
+    pub cookie: u64,
+    /// The address of its `struct tcp_sock`; only valid while the cookie found there is the above.
+    pub address: u64,
 }
 
 shared! {
@@ -241,4 +270,6 @@ shared! {
     Peer = 120;
     Question = 72;
     Answer = 88;
+    OfferKey = 48;
+    Offer = 16;
 }

@@ -5,7 +5,7 @@
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::bpf_get_socket_uid;
 use aya_ebpf::programs::TcContext;
-use sidecar_common::bypass::{Answer, ETHERNET, Question};
+use sidecar_common::bypass::{ETHERNET, Question};
 use sidecar_common::settings::NO_UID;
 
 use crate::enrol;
@@ -32,9 +32,11 @@ pub fn passes(ctx: &TcContext) -> i32 {
     }
     let (Ok(question), Some(port)) = (ctx.load::<Question>(QUESTION_AT), port(ctx)) else { return GO_ON };
     // First the room for it: nothing is done that cannot be told.
-    if ANSWERS.insert(port, Answer::default(), u64::from(BPF_ANY)).is_ok() {
-        let answer = enrol::answer_to(ctx, &question);
-        let _ = ANSWERS.insert(port, answer, u64::from(BPF_ANY));
+    if ANSWERS.insert(port, maps::no_answer(), u64::from(BPF_ANY)).is_ok()
+        && let Some(answer) = ANSWERS.get_ptr_mut(port)
+    {
+        // SAFETY: see `maps`: the asking socket is in sendto(), and asks one question at a time.
+        enrol::answer_to(ctx, &question, unsafe { &mut *answer });
     }
     TAKEN
 }

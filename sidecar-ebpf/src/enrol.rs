@@ -8,15 +8,16 @@ use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use aya_ebpf::helpers::generated::{
     bpf_map_delete_elem, bpf_map_update_elem, bpf_sk_lookup_tcp, bpf_sk_release,
 };
+use aya_ebpf::maps::{HashMap, SockHash};
 use aya_ebpf::programs::TcContext;
-use core::ffi::c_void;
 use core::mem::zeroed;
 use sidecar_common::address::Endpoint;
 use sidecar_common::bypass::{Answer, Ask, ETHERNET, Peer, Question, end, seen, term};
 use sidecar_common::flow::{FlowKey, Intent};
 
 use crate::layout::{File, Socket};
-use crate::maps::{self, ORIGINS, PEERS, RECORDS, SOCKETS};
+use crate::maps::{self, NODE_PEERS, ORIGINS, PEERS, RECORDS, SOCKETS};
+use crate::meet;
 use crate::sock::{field, tcp};
 
 /// What speaks against enrolling.
@@ -25,7 +26,7 @@ const OBSTACLES: u32 =
 
 /// Bits of [`seen`], as they are found. The verifier follows each number that it knows on a path of its own: with a dozen
 /// bits, hundreds of thousands of instructions. So each is mixed with a zero that it cannot know.
-struct Seen {
+pub struct Seen {
     bits: u32,
     zero: u32,
 }
@@ -34,20 +35,35 @@ struct Seen {
 #[inline(always)]
 pub fn answer(ctx: &TcContext) {
     let Ok(question) = ctx.load::<Question>(ETHERNET) else { return };
-    let _ = ctx.store(ETHERNET, &answer_to(ctx, &question), 0);
+    let mut answer = Answer::default();
+    answer_to(ctx, &question, &mut answer);
+    let _ = ctx.store(ETHERNET, &answer, 0);
 }
 
-/// Answers a question.
+/// Answers a question, by what is still empty.
 #[inline(always)]
-pub fn answer_to(ctx: &TcContext, question: &Question) -> Answer {
+pub fn answer_to(ctx: &TcContext, question: &Question, answer: &mut Answer) {
     let mut seen = Seen::nothing(question);
     if question.ask == Ask::Look as u32 || question.ask == Ask::Enrol as u32 {
         look(ctx, question, &mut seen);
     }
-    let mut answer = Answer { arming: maps::arming(), ..Answer::default() };
-    tally(question, &mut answer, &mut seen);
+    if question.ask == Ask::Meet as u32 {
+        meet::meet(ctx, question, &mut seen);
+    }
+    answer.arming = maps::arming();
+    let forgets = question.ask == Ask::Forget as u32;
+    if question.terms & term::SAME_NODE == 0 {
+        tally(question, answer, &mut seen, &PEERS);
+        if forgets {
+            forget(question, &seen);
+        }
+    } else {
+        tally(question, answer, &mut seen, &NODE_PEERS);
+        if forgets {
+            meet::withdraw(question);
+        }
+    }
     answer.seen = seen.bits;
-    answer
 }
 
 impl Seen {
@@ -60,7 +76,7 @@ impl Seen {
     }
 
     #[inline(always)]
-    fn note(&mut self, bit: u32, is_seen: bool) {
+    pub fn note(&mut self, bit: u32, is_seen: bool) {
         if is_seen {
             self.bits |= bit;
         }
@@ -116,10 +132,8 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock, 
         return seen.note(seen::BUSY, true);
     };
     note_facts(program, file, seen);
-    let ours = Peer { cookie: program_cookie, address: program.0, flags: end::PROXY, ..Peer::default() };
-    let theirs = Peer { cookie: proxy_cookie, address: proxy.0, ..Peer::default() };
-    let _ = PEERS.insert(proxy_cookie, ours, u64::from(BPF_NOEXIST));
-    let _ = PEERS.insert(program_cookie, theirs, u64::from(BPF_NOEXIST));
+    let _ = PEERS.insert(proxy_cookie, maps::no_peer(), u64::from(BPF_NOEXIST));
+    let _ = PEERS.insert(program_cookie, maps::no_peer(), u64::from(BPF_NOEXIST));
     let (Some(ours), Some(theirs)) = (PEERS.get_ptr_mut(proxy_cookie), PEERS.get_ptr_mut(program_cookie))
     else {
         let _ = PEERS.remove(proxy_cookie);
@@ -127,6 +141,9 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock, 
     };
     // SAFETY: see `maps`.
     let (ours, theirs) = unsafe { (&mut *ours, &mut *theirs) };
+    (ours.cookie, ours.address) = (program_cookie, program.0);
+    ours.flags |= end::PROXY;
+    (theirs.cookie, theirs.address) = (proxy_cookie, proxy.0);
     // SAFETY: see `maps`.
     if matches!(unsafe { RECORDS.get(program_cookie) }, Some(record) if record.spliced != 0) {
         theirs.spliced = 1;
@@ -147,10 +164,10 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock, 
     }
     let Some((to_proxy, to_program)) = quiet_at(proxy, program) else { return seen.note(seen::BUSY, true) };
     (ours.gathered, theirs.gathered) = (to_proxy, to_program);
-    if !enlist(proxy_cookie, proxys) {
+    if !enlist(&SOCKETS, proxy_cookie, proxys) {
         return seen.note(seen::REFUSED, true);
     }
-    if !enlist(program_cookie, programs) {
+    if !enlist(&SOCKETS, program_cookie, programs) {
         delist(proxy_cookie);
         return seen.note(seen::REFUSED, true);
     }
@@ -198,11 +215,11 @@ fn note_facts(program: Socket, file: File, seen: &mut Seen) {
     seen.note(seen::ZEROCOPY, program.is_zerocopy() != Some(false));
 }
 
-/// What both ends sent.
+/// What both ends sent, which are in this map.
 #[inline(always)]
-fn tally(question: &Question, answer: &mut Answer, seen: &mut Seen) {
+fn tally(question: &Question, answer: &mut Answer, seen: &mut Seen, peers: &'static HashMap<u64, Peer>) {
     // SAFETY: see `maps`.
-    let Some(ours) = (unsafe { PEERS.get(question.cookie) }) else { return };
+    let Some(ours) = (unsafe { peers.get(question.cookie) }) else { return };
     answer.to_program = ours.sent;
     answer.to_proxy = ours.received;
     seen.note(seen::BLOCKED, ours.blocking != 0);
@@ -214,23 +231,27 @@ fn tally(question: &Question, answer: &mut Answer, seen: &mut Seen) {
     let closed = peer.cookie() != Some(program) || (peer.file().is_none() && !unaccepted);
     seen.note(seen::GONE, closed);
     // SAFETY: see `maps`.
-    if let Some(theirs) = unsafe { PEERS.get(program) } {
+    if let Some(theirs) = unsafe { peers.get(program) } {
         answer.to_proxy = theirs.sent;
         seen.note(seen::SPLICED, theirs.spliced != 0);
     }
-    if question.ask == Ask::Forget as u32 {
-        let _ = PEERS.remove(question.cookie);
-        // The program's own entry goes as its socket closes: it may be sending just now. One that closed before the entry was
-        // made has nobody to remove it.
-        if closed {
-            let _ = PEERS.remove(program);
-        }
+}
+
+/// Removes the entry of the proxy's end, and the program's if it has closed: it goes as its socket closes, since it may be sending
+/// just now, but one that closed before the entry was made has nobody to remove it.
+#[inline(always)]
+fn forget(question: &Question, seen: &Seen) {
+    // SAFETY: see `maps`.
+    let Some(&Peer { cookie: program, .. }) = (unsafe { PEERS.get(question.cookie) }) else { return };
+    let _ = PEERS.remove(question.cookie);
+    if seen.any(seen::GONE) {
+        let _ = PEERS.remove(program);
     }
 }
 
 /// The socket at this end of a connection to that one, in the caller's network namespace.
 #[inline(always)]
-fn find(ctx: &TcContext, at: &Endpoint, to: &Endpoint) -> *mut bpf_sock {
+pub fn find(ctx: &TcContext, at: &Endpoint, to: &Endpoint) -> *mut bpf_sock {
     // The tuple is that of a packet to the socket: its source is the other end.
     // SAFETY: plain data.
     let mut tuple: bpf_sock_tuple = unsafe { zeroed() };
@@ -258,24 +279,22 @@ fn find(ctx: &TcContext, at: &Endpoint, to: &Endpoint) -> *mut bpf_sock {
 }
 
 #[inline(always)]
-fn release(sk: *mut bpf_sock) {
+pub fn release(sk: *mut bpf_sock) {
     // SAFETY: a socket that `find` returned, released once.
     unsafe { bpf_sk_release(sk.cast()) };
 }
 
 #[inline(always)]
-fn enlist(cookie: u64, sk: *mut bpf_sock) -> bool {
+pub fn enlist(sockets: &'static SockHash<u64>, cookie: u64, sk: *mut bpf_sock) -> bool {
     // SAFETY: the value of a sockhash is a socket pointer here; the verifier checks both.
-    unsafe { bpf_map_update_elem(sockets(), (&raw const cookie).cast(), sk.cast(), 0) == 0 }
+    unsafe {
+        bpf_map_update_elem((&raw const *sockets).cast_mut().cast(), (&raw const cookie).cast(), sk.cast(), 0)
+            == 0
+    }
 }
 
 #[inline(always)]
 fn delist(cookie: u64) {
     // SAFETY: the key is on the stack.
-    unsafe { bpf_map_delete_elem(sockets(), (&raw const cookie).cast()) };
-}
-
-#[inline(always)]
-fn sockets() -> *mut c_void {
-    (&raw const SOCKETS).cast_mut().cast()
+    unsafe { bpf_map_delete_elem((&raw const SOCKETS).cast_mut().cast(), (&raw const cookie).cast()) };
 }

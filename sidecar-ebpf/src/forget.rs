@@ -2,9 +2,9 @@
 
 use aya_ebpf::programs::SockContext;
 
-use crate::bypass;
 use crate::maps::{DIALS, RECORDS, ROLES};
 use crate::sock::{cookie, field, tcp};
+use crate::{bypass, meet};
 
 /// A program let go of a socket. What connect() noted of one that never got to `TCP_CONNECT_CB` is removed here: no
 /// state change is to come for it. connect() can fail after the hook, say for want of a route; and with
@@ -20,6 +20,7 @@ pub fn released(ctx: &SockContext) {
     }
     let state = field!(ctx.sock, state);
     bypass::released(cookie, state);
+    meet::left(cookie);
     // A listener's role is still asked for when it leaves its state, which comes later.
     if state == tcp::CLOSE {
         let _ = DIALS.remove(cookie);

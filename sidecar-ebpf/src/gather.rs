@@ -10,12 +10,13 @@
 use aya_ebpf::bindings::sk_action;
 use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_adjust_room};
+use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::SkBuffContext;
 use sidecar_common::bypass::Peer;
 use sidecar_common::stats::Stat;
 
 use crate::layout::Own;
-use crate::maps::{PEERS, count, count_by};
+use crate::maps::{count, count_by};
 use crate::sock::field;
 
 /// What one call of `bpf_skb_adjust_room` cuts at most.
@@ -23,14 +24,14 @@ const CUT: u32 = 0xfff;
 /// Cuts enough for the largest buffer that TCP makes (`GSO_MAX_SIZE`, include/linux/netdevice.h: 512 KiB).
 const CUTS: u32 = 129;
 
-/// One buffer.
+/// One buffer. The socket's entry is in this map, and that of its other end.
 #[inline(always)]
-pub fn pass(ctx: &SkBuffContext) -> u32 {
+pub fn pass(ctx: &SkBuffContext, peers: &'static HashMap<u64, Peer>) -> u32 {
     let skb = ctx.skb.skb;
     // SAFETY: the helper takes the program's own context.
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
     // Both ends of an enrolled pair have an entry; the proxy's goes shortly before its socket, which nobody reads then.
-    let Some(entry) = PEERS.get_ptr_mut(cookie) else { return sk_action::SK_PASS };
+    let Some(entry) = peers.get_ptr_mut(cookie) else { return sk_action::SK_PASS };
     // SAFETY: see `maps`; this socket is locked, and alone writes to `gathered`.
     let entry = unsafe { &mut *entry };
     if entry.broken != 0 {
@@ -38,15 +39,15 @@ pub fn pass(ctx: &SkBuffContext) -> u32 {
     }
     // The control block of the buffer (struct tcp_skb_cb) begins with the number of its first byte.
     let (first, length) = (field!(skb, cb[0]), field!(skb, len));
-    let Some(copied) = copied_until(ctx) else { return broken(entry) };
+    let Some(copied) = copied_until(ctx) else { return broken(entry, peers) };
     let expected = if is_after(copied, entry.gathered) { copied } else { entry.gathered };
     if is_after(first, expected) {
-        return broken(entry);
+        return broken(entry, peers);
     }
     let old = expected.wrapping_sub(first).min(length);
     if old > 0 {
         if !cut(ctx, old) {
-            return broken(entry);
+            return broken(entry, peers);
         }
         count_by(Stat::RepeatedBytes, u64::from(old));
     }
@@ -87,9 +88,9 @@ fn copied_until(ctx: &SkBuffContext) -> Option<u32> {
 /// The bytes of this buffer cannot be handed on as they should be: the kernel had no memory, or numbers them otherwise. The
 /// connection must end rather than go on without them: nothing more comes, and who sends gets an error (EACCES).
 #[inline(always)]
-fn broken(entry: &mut Peer) -> u32 {
+fn broken(entry: &mut Peer, peers: &'static HashMap<u64, Peer>) -> u32 {
     entry.broken = 1;
-    if let Some(other) = PEERS.get_ptr_mut(entry.cookie) {
+    if let Some(other) = peers.get_ptr_mut(entry.cookie) {
         // SAFETY: see `maps`.
         unsafe { (*other).broken = 1 };
     }

@@ -97,6 +97,12 @@ impl Socket {
         (written == acknowledged).then_some(written)
     }
 
+    /// The sequence number of the byte that is written next.
+    #[inline(always)]
+    pub fn written_until(self) -> Option<u32> {
+        self.read(offset!(tcp_write_seq))
+    }
+
     /// True when its receive buffer takes so many bytes more.
     #[inline(always)]
     pub fn has_room_for(self, bytes: u32) -> Option<bool> {

@@ -18,6 +18,7 @@ mod gather;
 mod layout;
 mod lookup;
 mod maps;
+mod meet;
 mod peername;
 mod record;
 mod sock;
@@ -93,7 +94,12 @@ fn sidecar_lookup(ctx: SkLookupContext) -> u32 {
 
 #[sk_msg]
 fn sidecar_bypass(ctx: SkMsgContext) -> u32 {
-    bypass::redirect(&ctx)
+    bypass::redirect(&ctx, &maps::PEERS, &maps::SOCKETS)
+}
+
+#[sk_msg]
+fn sidecar_node_bypass(ctx: SkMsgContext) -> u32 {
+    bypass::redirect(&ctx, &maps::NODE_PEERS, &maps::NODE_SOCKETS)
 }
 
 /// Never attached: userspace runs it.
@@ -116,7 +122,12 @@ fn sidecar_splice(ctx: TracePointContext) -> u32 {
 
 #[stream_verdict]
 fn sidecar_gather(ctx: SkBuffContext) -> u32 {
-    gather::pass(&ctx)
+    gather::pass(&ctx, &maps::PEERS)
+}
+
+#[stream_verdict]
+fn sidecar_node_gather(ctx: SkBuffContext) -> u32 {
+    gather::pass(&ctx, &maps::NODE_PEERS)
 }
 
 #[cfg(not(test))]

@@ -14,9 +14,9 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, RingBuf, SockHash};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf, SockHash};
 use sidecar_common::address::CidrKey;
-use sidecar_common::bypass::{Answer, Peer};
+use sidecar_common::bypass::{Answer, Counts, FALLBACKS, Offer, OfferKey, Peer};
 use sidecar_common::connection::Record;
 use sidecar_common::flow::{
     FlowKey, Listener, ListenerKey, NetnsCookie, Origin, Program, Service, ServiceKey,
@@ -88,10 +88,43 @@ pub static PEERS: HashMap<u64, Peer> = HashMap::with_max_entries(2 * 65_536, BPF
 #[map]
 pub static SOCKETS: SockHash<u64> = SockHash::with_max_entries(2 * 65_536, 0);
 
+/// The same as [`PEERS`] for connections between two proxies of this machine. This and the next two are the machine's: all
+/// loads of the same object share them, so that sockets of different network namespaces find each other.
+#[map]
+pub static NODE_PEERS: HashMap<u64, Peer> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// The same as [`SOCKETS`] for these.
+#[map]
+pub static NODE_SOCKETS: SockHash<u64> = SockHash::with_max_entries(1, 0);
+
+/// Proxies' sockets whose other end may be another proxy's. The oldest make room: most are to other machines, and one that is
+/// missed leaves its connection to TCP.
+#[map]
+pub static NODE_OFFERS: LruHashMap<OfferKey, Offer> = LruHashMap::with_max_entries(1, 0);
+
 /// What was asked by packets, by the port of the asking socket: until it is taken, a moment later. One that nobody takes
 /// stays until its port asks again; a proxy has one such socket, so this has room for a thousand that were killed just then.
 #[map]
 pub static ANSWERS: HashMap<u32, Answer> = HashMap::with_max_entries(1_024, BPF_F_NO_PREALLOC);
+
+/// What new entries of [`PEERS`] and [`NODE_PEERS`] begin as. On the stack, which has 512 bytes, it would have no room.
+static NO_PEER: Peer = Peer {
+    cookie: 0,
+    address: 0,
+    sent: NOTHING_SENT,
+    received: NOTHING_SENT,
+    flags: 0,
+    spliced: 0,
+    blocking: 0,
+    gathered: 0,
+    released: 0,
+    broken: 0,
+};
+
+/// The same of [`ANSWERS`].
+static NO_ANSWER: Answer = Answer { seen: 0, arming: 0, to_proxy: NOTHING_SENT, to_program: NOTHING_SENT };
+
+const NOTHING_SENT: Counts = Counts { messages: 0, bytes: 0, fallbacks: [0; FALLBACKS] };
 
 /// The size of [`EVENTS`].
 pub const EVENTS_BYTES: u32 = 512 * 1024;
@@ -126,6 +159,10 @@ static HAS_TASK_IN_SOCKOPS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 static HAS_INGRESS_IFINDEX: Global<u32> = Global::new(1);
 
+/// 1 where [`NODE_PEERS`] and the two after it are shared with other loads.
+#[unsafe(no_mangle)]
+static SAME_NODE: Global<u32> = Global::new(0);
+
 /// The settings. They are always there (an array's entries exist from the start); the verifier wants the check.
 #[inline(always)]
 pub fn settings() -> Option<&'static Settings> {
@@ -136,6 +173,24 @@ pub fn settings() -> Option<&'static Settings> {
 #[inline(always)]
 pub fn arming() -> u32 {
     ARMING.load()
+}
+
+/// See [`NO_PEER`].
+#[inline(always)]
+pub fn no_peer() -> &'static Peer {
+    &NO_PEER
+}
+
+/// See [`NO_ANSWER`].
+#[inline(always)]
+pub fn no_answer() -> &'static Answer {
+    &NO_ANSWER
+}
+
+/// See [`SAME_NODE`].
+#[inline(always)]
+pub fn is_shared() -> bool {
+    SAME_NODE.load() != 0
 }
 
 /// See [`LOOKUP_NETNS`].

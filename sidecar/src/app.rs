@@ -101,6 +101,8 @@ impl App {
     ) -> Result<Self, AppError> {
         let table = ConnectionTable::new(instance.to_owned(), config.limits.connections());
         let metrics = Metrics::new(table.clone());
+        let ladder = Current::none("no kernel half that this process may ask");
+        metrics.add(Box::new(ladder.meter()));
         Ok(Self {
             servers: Servers::bind(config, ports)?,
             bound: Bound::bind(config, ports)?,
@@ -108,7 +110,7 @@ impl App {
             metrics,
             cgroups: CgroupNames::new(hierarchy.map(|hierarchy| hierarchy.root.clone())),
             kernel: None,
-            ladder: Current::none("no kernel half that this process may ask"),
+            ladder,
             agent: None,
         })
     }

@@ -93,6 +93,9 @@ impl Armed {
             tracing::info!("this kernel has {missing}");
         }
         let pins = pin_directory(config, instance)?;
+        if let Some(pins) = &pins {
+            kernel.hold_shared(pins)?;
+        }
         let interception = &config.interception;
         let (out, into) = (&interception.outbound, &interception.inbound);
         kernel.select(
@@ -230,6 +233,7 @@ fn room_for(config: &Config, exemption: Exemption) -> loader::Room {
         ports: number(lists.iter().map(|list| list.len()).sum()),
         // Whoever arms a Pod is not there any more.
         events: matches!(exemption, Exemption::Cgroup(_)),
+        same_node: config.interception.wants_same_node(),
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sidecar_tests::{
-    Config, DEADLINE, Finished, Mode, Netns, POD4, Pair, Place, Program, Sidecar, eventually, in_modes,
-    require, torture,
+    Config, DEADLINE, Finished, Mode, Mounts, Netns, POD4, Pair, Place, Program, Sidecar, eventually,
+    in_modes, require, torture,
 };
 
 use crate::at;
@@ -105,6 +105,12 @@ fn every_byte_inbound(mode: Mode) {
     let wish = Wish::read();
     let net = Pair::new("torture");
     let sidecar = Sidecar::start(&net.pod, &Config::new(mode).bypass(&wish.bypass));
+    to_a_server(&sidecar, &net.peer.place(), &wish);
+    assert_both_paths(&sidecar, &wish);
+}
+
+/// From clients at this place to servers under a sidecar at [`POD4`], of both kinds at once.
+fn to_a_server(sidecar: &Sidecar, clients: &Place, wish: &Wish) {
     let serve = |port: u16, kind: &[&str]| {
         let address = at(POD4, port);
         let args = [&["serve", "--seed", &wish.seed, "--listen", &address], kind].concat();
@@ -114,8 +120,8 @@ fn every_byte_inbound(mode: Mode) {
     };
     let serve_and_run = |port: u16, kind: &[&str]| {
         let (address, mut server) = serve(port, kind);
-        let finished = run(&net.peer.place(), &wish, &[&["--server", &address], kind].concat());
-        judge(&sidecar, &wish, "inbound", &finished);
+        let finished = run(clients, wish, &[&["--server", &address], kind].concat());
+        judge(sidecar, wish, "inbound", &finished);
         server.close_stdin();
         let ended = server.wait_for(TAIL);
         let seen: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
@@ -125,8 +131,28 @@ fn every_byte_inbound(mode: Mode) {
         scope.spawn(|| serve_and_run(9000, &[]));
         serve_and_run(9001, &["--event-driven"]);
     });
-    assert_both_paths(&sidecar, &wish);
 }
+
+/// From a Pod to another, each with its own proxy: three hops, of which the one between the proxies has no program at either end.
+fn every_byte_between_pods(mode: Mode) {
+    let wish = Wish::read();
+    let (net, node) = (Pair::new("torture"), Mounts::with_bpffs());
+    // Each connection leaves a port in TIME_WAIT for a minute.
+    net.peer.sysctl("net/ipv4/ip_local_port_range", "1024 65535");
+    let config = Config::new(mode).bypass(&wish.bypass).with("interception.bypassSameNode", true);
+    let [server, client] =
+        [&net.pod, &net.peer].map(|netns| Sidecar::start_at(&netns.place().in_mounts(&node), netns, &config));
+    to_a_server(&server, &client.place(), &wish);
+    for sidecar in [&client, &server] {
+        assert_both_paths(sidecar, &wish);
+        let metrics = sidecar.ask("metrics", "/metrics", &[]).success();
+        let counted: Vec<_> = metrics.lines().filter(|line| line.starts_with("sidecar_same_node")).collect();
+        say(format!("{}\n", counted.join("\n")));
+        let sent = sidecar.metric("sidecar_same_node_messages_total");
+        assert_eq!(sent > 1000, wish.bypass != "off", "{sent}");
+    }
+}
+in_modes!(every_byte_between_pods: Ebpf);
 
 /// Bytes went either way, and the path was switched back and forth.
 fn assert_both_paths(sidecar: &Sidecar, wish: &Wish) {

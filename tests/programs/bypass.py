@@ -424,6 +424,7 @@ def echo(args):
                     return
                 continue
             end.send(read)
+        end.close()
 
     say(listening=args.port)
     while True:
@@ -444,9 +445,55 @@ def talk(args):
     hold()
 
 
+def flood(args):
+    """Clients of `deaf`, which send until nobody takes more, and on a line of standard input end what they send."""
+    ends = []
+    for _ in range(args.times):
+        end = End(socket.create_connection((args.host, args.port)), (args.seed, args.seed), args.way)
+        for _ in range(args.count):
+            end.send(64)
+            end.receive(64)
+        ends.append(end)
+    moved = time.monotonic()
+    while time.monotonic() - moved < 1:
+        if sum(end.send_some(16_384) for end in ends):
+            moved = time.monotonic()
+        if max(end.sent for end in ends) > args.size:
+            raise AssertionError(f"more than {args.size} bytes were sent to a reader that stopped")
+    say(most=max(end.sent for end in ends), sent=sum(end.sent for end in ends))
+    sys.stdin.readline()
+    for end in ends:
+        end.sock.shutdown(socket.SHUT_WR)
+    for end in ends:
+        end.finish()
+    say(ended=len(ends))
+
+
+def deaf(args):
+    """A server that answers so many messages of 64 bytes, and then reads nothing before a line of standard input."""
+    listener = listen(args)
+    say(listening=args.port)
+    ends = []
+    for _ in range(args.times):
+        sock, _ = listener.accept()
+        end = End(sock, (args.seed, args.seed), args.way)
+        for _ in range(args.count):
+            end.receive(64)
+            end.send(64)
+        ends.append(end)
+    sys.stdin.readline()
+    for end in ends:
+        while (read := end.receive_some(PIECE)) != 0:
+            if read is None and not end.ready(select.EPOLLIN):
+                raise AssertionError(f"nothing comes after {end.received} bytes")
+        end.sock.shutdown(socket.SHUT_WR)
+    say(received=sum(end.received for end in ends))
+    hold()
+
+
 def main():
     commands = [rounds, mixed, unready, tardy, stall, fionread, repeated, turn, unread, closes, abandon, orphans, reuse, upper, controlled]
-    commands += [history, blocking, echo, talk]
+    commands += [history, blocking, echo, talk, flood, deaf]
     commands = {command.__name__: command for command in commands}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=commands)

@@ -28,6 +28,12 @@ impl Init {
     /// Runs `sidecar init OPTIONS` in `netns` for a fresh cgroup.
     #[track_caller]
     pub fn arm(netns: &Netns, config: &Config, options: &[&str]) -> Self {
+        Self::arm_at(netns.place(), config, options)
+    }
+
+    /// Likewise at this place, which must be in a network namespace.
+    #[track_caller]
+    pub fn arm_at(place: Place, config: &Config, options: &[&str]) -> Self {
         let (directory, binary) = binary_for_everyone();
         let file = directory.path().join("config.yaml");
         std::fs::write(&file, config.text()).unwrap();
@@ -37,7 +43,7 @@ impl Init {
             std::fs::create_dir(cgroup.path().join(container)).unwrap();
         }
         let name = netns::unique("init");
-        let init = Self { name, netns: netns.place(), cgroup, binary, config: file, _directory: directory };
+        let init = Self { name, netns: place, cgroup, binary, config: file, _directory: directory };
         let mut command = init.netns.command(&init.binary);
         command.args(["init", "--name", &init.name, "--config"]).arg(&init.config);
         command.arg("--cgroup").arg(init.cgroup.path()).args(options);

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use nix::unistd::{User, geteuid};
 
+use crate::Mounts;
 use crate::servers::interpreter;
 
 /// A network namespace, a cgroup and a user to start programs under; by default the test's own.
@@ -16,6 +17,7 @@ use crate::servers::interpreter;
 #[must_use]
 pub struct Place {
     netns: Option<PathBuf>,
+    mounts: Option<PathBuf>,
     cgroup: Option<PathBuf>,
     /// uid, gid, and how setpriv(1) is to set the supplementary groups.
     user: Option<(u32, u32, &'static str)>,
@@ -29,6 +31,12 @@ impl Place {
     /// The same place in the network namespace whose file `path` is.
     pub fn in_netns(mut self, path: &Path) -> Self {
         self.netns = Some(path.to_owned());
+        self
+    }
+
+    /// The same place among these mounts.
+    pub fn in_mounts(mut self, mounts: &Mounts) -> Self {
+        self.mounts = Some(mounts.path());
         self
     }
 
@@ -73,10 +81,13 @@ impl Place {
     /// A command that will run `program` here. It is sent SIGTERM when the test's thread is gone.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut words: Vec<PathBuf> = Vec::new();
-        if let Some(netns) = &self.netns {
-            let mut option = OsString::from("--net=");
-            option.push(netns);
-            words.extend(["nsenter".into(), option.into(), "--".into()]);
+        let namespaces = [("--net=", &self.netns), ("--mount=", &self.mounts)];
+        for (option, namespace) in namespaces {
+            if let Some(namespace) = namespace {
+                let mut option = OsString::from(option);
+                option.push(namespace);
+                words.extend(["nsenter".into(), option.into(), "--".into()]);
+            }
         }
         if !self.files.is_empty() {
             words.extend(["unshare".into(), "--mount".into(), "--".into()]);

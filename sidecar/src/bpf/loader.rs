@@ -13,6 +13,7 @@ use sidecar_common::bypass::{Layout, RDONLY_CAST};
 use sidecar_common::flow::NetnsCookie;
 
 use super::attach::ProgramName;
+use super::node::{self, Place};
 use super::{BpfError, btf, link};
 
 /// The kernel half, as built by build.rs.
@@ -27,6 +28,8 @@ pub struct Kernel {
     pub(super) no_bypass: Option<String>,
     /// The bounds of `RECORDS` and `ORIGINS`.
     pub(super) capacities: [u32; 2],
+    /// The name of what it shares with the machine's other instances.
+    pub(super) shared: Option<String>,
 }
 
 /// What older kernels lack. Each is tried by loading with it, so no version number is trusted. The programs read these
@@ -53,6 +56,8 @@ pub struct Room {
     pub ports: u32,
     /// Somebody reads events.
     pub events: bool,
+    /// Connections to proxies of other instances may be enrolled.
+    pub same_node: bool,
 }
 
 /// From what every kernel that we know has, to the least that we ask for: 6.16, 5.17, 5.15 and 5.10.
@@ -70,6 +75,8 @@ const ORIGINS_PER_CONNECTION: u32 = 4;
 /// The entries of `PEERS` and `SOCKETS` for each connection: both ends of one hop. A connection whose server is on this
 /// machine too takes twice as many; when they are used up, later hops stay on TCP.
 const PEERS_PER_CONNECTION: u32 = 2;
+/// How often what the machine shares is looked for.
+const ATTEMPTS: u32 = 3;
 /// The entries of `DIALS`: a socket of the proxy has one from the moment before its connect() until that has begun.
 const MOST_DIALS: u32 = 4_096;
 /// Those of the self-test, which are there until it ends.
@@ -104,7 +111,7 @@ pub fn load(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
     // Before 5.11 maps and programs count against RLIMIT_MEMLOCK, and aya raises it, once in a process. CMD is not to
     // inherit that; what is loaded stays.
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK);
-    let loaded = load_best(netns, room);
+    let loaded = if room.same_node { load_sharing(netns, room) } else { load_best(netns, room, None) };
     if let Ok((soft, hard)) = limit {
         // Lowering is always allowed.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard);
@@ -112,14 +119,38 @@ pub fn load(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
     loaded
 }
 
-fn load_best(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
+/// With the maps that the machine's instances share; where that cannot be, without.
+fn load_sharing(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
+    let shared = || {
+        // Another instance may be faster, and another the last to go meanwhile.
+        for _ in 0..ATTEMPTS {
+            let place = Place::find(OBJECT)?;
+            let mut kernel = load_best(netns, room, Some(place.pins()))?;
+            let name = place.name();
+            if kernel.no_bypass.is_some() {
+                return Ok(kernel);
+            }
+            if place.publish(&mut kernel)? {
+                kernel.shared = Some(name);
+                return Ok(kernel);
+            }
+        }
+        Err(BpfError::Bypass { reason: "other instances come and go".to_owned() })
+    };
+    shared().or_else(|error| {
+        tracing::warn!(%error, "connections to other proxies of this machine stay with TCP");
+        load_best(netns, room, None)
+    })
+}
+
+fn load_best(netns: NetnsCookie, room: Room, shared: Option<&Path>) -> Result<Kernel, BpfError> {
     let mut refused = None;
     let layout = btf::layout().map(with_cast_if_accepted);
     for features in CANDIDATES {
-        match load_with(features, layout.as_ref().ok(), netns, room) {
+        match load_with(features, layout.as_ref().ok(), netns, room, shared) {
             Ok(ebpf) => {
                 let capacities = [room.connections, origins_for(room.connections)];
-                return Ok(Kernel { ebpf, features, no_bypass: layout.err(), capacities });
+                return Ok(Kernel { ebpf, features, no_bypass: layout.err(), capacities, shared: None });
             }
             // Without privilege no candidate is better.
             Err(error @ BpfError::NotPermitted { .. }) => return Err(error),
@@ -138,7 +169,10 @@ fn load_with(
     layout: Option<&Layout>,
     netns: NetnsCookie,
     room: Room,
+    shared: Option<&Path>,
 ) -> Result<Ebpf, BpfError> {
+    let shared = shared.filter(|_| layout.is_some());
+    let is_shared = u32::from(shared.is_some());
     let connections = room.connections;
     let peers = if layout.is_some() {
         connections.saturating_mul(PEERS_PER_CONNECTION).max(PEERS_OF_PROOF)
@@ -157,12 +191,18 @@ fn load_with(
     if !room.events {
         loader.map_max_entries("EVENTS", page_size());
     }
+    if let Some(pins) = shared {
+        for (name, room) in node::MAPS {
+            loader.map_pin_path(name, pins.join(name)).map_max_entries(name, room);
+        }
+    }
     let mut ebpf = loader
         .override_global("LOOKUP_NETNS", &netns, true)
         .override_global("ARMING", &arming, true)
         .override_global("HAS_NETNS_COOKIE", &netns_cookie, true)
         .override_global("HAS_TASK_IN_SOCKOPS", &task, true)
         .override_global("HAS_INGRESS_IFINDEX", &ingress_ifindex, true)
+        .override_global("SAME_NODE", &is_shared, true)
         .override_global("LAYOUT", &layout, true)
         .map_max_entries("STATS", possible_cpus()?)
         .map_max_entries("PEERS", peers)

@@ -11,6 +11,7 @@ pub mod events;
 pub mod link;
 pub mod loader;
 pub mod maps;
+mod node;
 pub mod pins;
 pub mod probe;
 mod tracepoint;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::attach::ProgramName;
-use super::{BpfError, link};
+use super::{BpfError, link, node};
 use crate::instance::{RUN_DIRECTORY, STATE_FILE};
 
 /// A directory for pins, and whether we mounted the file system that holds it.
@@ -30,11 +30,7 @@ pub fn create(instance: &str, instance_directory: &Path) -> Result<PinDirectory,
     };
     if let Some(bpffs) = mounted_bpffs() {
         let path = bpffs.join("sidecar").join(instance);
-        // The last instance to go takes the parent along, which may be just between the two steps: then once more.
-        let make = || fs::create_dir_all(&path);
-        let again =
-            |error: io::Error| if error.kind() == io::ErrorKind::NotFound { make() } else { Err(error) };
-        make().or_else(again).map_err(|e| file_error("create the pin directory", &path, e))?;
+        make(&path).map_err(|e| file_error("create the pin directory", &path, e))?;
         return Ok(PinDirectory { path, mounted: false });
     }
     let path = instance_directory.join("bpf");
@@ -43,6 +39,13 @@ pub fn create(instance: &str, instance_directory: &Path) -> Result<PinDirectory,
     mount(Some("bpf"), &path, Some("bpf"), flags, Some("mode=0711"))
         .map_err(|errno| file_error("mount bpffs on", &path, errno.into()))?;
     Ok(PinDirectory { path, mounted: true })
+}
+
+/// Makes a directory and the one that holds all. The last instance to go takes that along, which may be just between the two
+/// steps: then once more.
+pub(super) fn make(path: &Path) -> io::Result<()> {
+    let once = || fs::create_dir_all(path);
+    once().or_else(|error| if error.kind() == io::ErrorKind::NotFound { once() } else { Err(error) })
 }
 
 /// Removes a pin directory with all that is pinned in it. Fine when it is gone.
@@ -59,6 +62,7 @@ pub fn remove(directory: &PinDirectory) -> Result<(), BpfError> {
         gone(fs::remove_dir_all(path)).map(|()| {
             // Ours when it is empty; another instance may be in it.
             if let Some(parent) = path.parent() {
+                node::remove_unused(parent);
                 let _ = fs::remove_dir(parent);
             }
         })
@@ -97,7 +101,8 @@ pub fn take_off(directory: &Path, programs: &[ProgramName]) -> Result<(), BpfErr
 pub fn directories() -> Vec<PathBuf> {
     let Some(bpffs) = mounted_bpffs() else { return Vec::new() };
     let entries = fs::read_dir(bpffs.join("sidecar")).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    let of_instances = entries.filter(|entry| !node::is_of_all(&entry.file_name().to_string_lossy()));
+    of_instances.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
 /// Links are pinned under the program's name and a number.
@@ -106,7 +111,7 @@ fn program_of(name: &str) -> Option<&str> {
     number.parse::<usize>().ok().map(|_| program)
 }
 
-fn gone(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn gone(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -25,7 +25,7 @@ use crate::host::cgroup::CgroupError;
 use crate::net::sys;
 
 /// Enough for the test.
-const ROOM: Room = Room { connections: 64, listeners: 1_024, ports: 64, events: true };
+const ROOM: Room = Room { connections: 64, listeners: 1_024, ports: 64, events: true, same_node: false };
 /// Sockets with this mark are the proxy's.
 const PROXY_MARK: u32 = 0x5343;
 /// The row that the trials of the bypass follow.

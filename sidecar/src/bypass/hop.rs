@@ -19,6 +19,8 @@ use crate::observe::programs::CgroupNames;
 /// After so many messages, both ways together, a hop is looked at. Programs that connect or accept in one mode and read in
 /// another have done so by then.
 const LOOKS: [u32; 3] = [4, 8, 16];
+/// Another proxy of this machine, which looks after as many messages, is met by then, or is not there.
+const MEETINGS_END: u32 = 128;
 /// Never again: more messages than a counter holds come first.
 const NEVER: u32 = u32::MAX;
 /// What was seen of an enrolled hop is asked again after twice as many messages, up to so many.
@@ -33,6 +35,8 @@ pub struct Hop {
     next_look: AtomicU32,
     /// What the proxy sends may be redirected.
     bypassed: AtomicBool,
+    /// At the other end is no program that this instance has armed; it may be another proxy.
+    abroad: AtomicBool,
     found: OnceLock<Found>,
     state: Arc<Mutex<State>>,
 }
@@ -44,9 +48,9 @@ pub struct State {
     pub standing: Standing,
     /// Why, where that is not plain.
     pub reason: Option<Cow<'static, str>>,
-    /// What the program sent to the proxy, by path.
+    /// What the program sent to the proxy, by path; or what another proxy of this machine sent.
     pub to_proxy: Counts,
-    /// What the proxy sent to the program, by path.
+    /// What the proxy sent to it, by path.
     pub to_program: Counts,
 }
 
@@ -73,6 +77,7 @@ impl Hop {
             messages: AtomicU32::new(0),
             next_look: AtomicU32::new(first),
             bypassed: AtomicBool::new(false),
+            abroad: AtomicBool::new(false),
             found: OnceLock::new(),
             state,
         }
@@ -92,7 +97,8 @@ impl Hop {
     /// Asks the kernel half for what it counted until now.
     pub fn count(&self) {
         if let Some(found) = self.found.get()
-            && let Ok(answer) = self.ladder.kernel.ask(Ask::Count, found.hop, 0)
+            && self.lock().standing != Standing::Remote
+            && let Ok(answer) = self.ask(Ask::Count, found)
         {
             self.take(&answer);
         }
@@ -107,8 +113,8 @@ impl Hop {
     /// bytes unread; those in an enrolled socket's own queue are no such to it, and a writer that waits for room would wait
     /// until the kernel forgets the reader (`net.ipv4.tcp_fin_timeout`).
     pub fn is_abandoned(&self) -> bool {
-        let ask = |found: &Found| self.ladder.kernel.ask(Ask::Count, found.hop, 0);
-        self.found.get().is_some_and(|found| ask(found).is_ok_and(|answer| answer.seen & seen::GONE != 0))
+        let is_gone = |found| self.ask(Ask::Count, found).is_ok_and(|answer| answer.seen & seen::GONE != 0);
+        self.found.get().is_some_and(is_gone)
     }
 
     /// Looks, and climbs where it can. Returns after how many messages to look again.
@@ -126,6 +132,9 @@ impl Hop {
         };
         if self.lock().standing == Standing::Earned {
             return self.watch(found, messages);
+        }
+        if self.abroad.load(Ordering::Relaxed) {
+            return self.meet(found, messages);
         }
         if let Some(reason) = self.ladder.standings.lost(&found.key) {
             return self.settle(Standing::Lost, reason);
@@ -145,8 +154,13 @@ impl Hop {
     fn judge(&self, found: &Found, answer: &Answer, messages: u32, last: bool) -> u32 {
         let unfit = seen::SPLICED | seen::BLOCKED | seen::ULP | seen::RCVLOWAT | seen::ZEROCOPY;
         if answer.seen & seen::PAIR == 0 {
-            return self
-                .settle(Standing::Remote, "the other end is no open socket of an armed program here".into());
+            let reason = "the other end is no open socket of an armed program here";
+            let never = self.settle(Standing::Remote, reason.into());
+            if !self.ladder.same_node {
+                return never;
+            }
+            self.abroad.store(true, Ordering::Relaxed);
+            return self.meet(found, messages);
         }
         if answer.seen & unfit != 0 {
             let reason = Cow::from(in_words(answer.seen));
@@ -154,12 +168,7 @@ impl Hop {
             return self.settle(Standing::Lost, reason);
         }
         if answer.seen & seen::BUSY != 0 {
-            // Of two messages in a row one comes from the program, which has then mostly read what was sent before.
-            return if messages.is_multiple_of(2) {
-                messages.saturating_add(1)
-            } else {
-                messages.saturating_mul(2)
-            };
+            return after_busy(messages);
         }
         let event_loop_asked = found.terms & term::EPOLL != 0;
         if event_loop_asked && answer.seen & seen::EPOLL == 0 {
@@ -181,9 +190,41 @@ impl Hop {
         LOOKS.into_iter().find(|look| *look > messages).unwrap_or(NEVER)
     }
 
+    /// Offers the proxy's socket to another proxy of this machine, and enrols it once that has offered its own.
+    fn meet(&self, found: &Found, messages: u32) -> u32 {
+        let answer = match self.ask(Ask::Meet, found) {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(%error, "ask the kernel half for another proxy");
+                return NEVER;
+            }
+        };
+        if answer.seen & seen::ENROLLED != 0 {
+            self.bypassed.store(true, Ordering::Relaxed);
+            self.ladder.meter.enrolled();
+            self.settle(Standing::Earned, "both ways, with another proxy of this machine".into());
+            return messages.saturating_mul(2);
+        }
+        let refused = seen::ALONE | seen::AMBIGUOUS | seen::NO_ROOM | seen::REFUSED;
+        if answer.seen & refused != 0 {
+            return self.settle(Standing::Remote, in_words(answer.seen | seen::PAIR).into());
+        }
+        match messages {
+            MEETINGS_END.. => NEVER,
+            _ if answer.seen & seen::BUSY != 0 => after_busy(messages),
+            _ => messages.saturating_mul(2),
+        }
+    }
+
+    /// Asks about what was found.
+    fn ask(&self, ask: Ask, found: &Found) -> io::Result<Answer> {
+        let terms = if self.abroad.load(Ordering::Relaxed) { term::SAME_NODE } else { 0 };
+        self.ladder.kernel.ask(ask, found.hop, terms)
+    }
+
     /// Looks after an enrolled hop: its program may begin to read otherwise.
     fn watch(&self, found: &Found, messages: u32) -> u32 {
-        if let Ok(answer) = self.ladder.kernel.ask(Ask::Count, found.hop, 0) {
+        if let Ok(answer) = self.ask(Ask::Count, found) {
             self.take(&answer);
             if answer.seen & (seen::SPLICED | seen::BLOCKED) != 0 {
                 self.bypassed.store(false, Ordering::Relaxed);
@@ -218,7 +259,11 @@ impl Hop {
             && let Some(doubt) = self.doubt(&key, program.as_ref())
         {
             self.settle(Standing::Observed, doubt);
-            return Ok(None);
+            if !self.ladder.same_node {
+                return Ok(None);
+            }
+            // Another proxy is no program to doubt, and what is not one meets nobody.
+            self.abroad.store(true, Ordering::Relaxed);
         }
         Ok(Some(Found { hop: bypass::Hop { cookie, local, remote }, key, terms }))
     }
@@ -244,6 +289,9 @@ impl Hop {
 
     fn take(&self, answer: &Answer) {
         let mut state = self.lock();
+        if self.abroad.load(Ordering::Relaxed) {
+            self.ladder.meter.sent(&state.to_program, &answer.to_program);
+        }
         (state.to_proxy, state.to_program) = (answer.to_proxy, answer.to_program);
     }
 
@@ -252,10 +300,16 @@ impl Hop {
     }
 }
 
+/// When to look again at a hop on which bytes were on their way: of two messages in a row one comes from the other end, which has
+/// then mostly read what was sent before.
+fn after_busy(messages: u32) -> u32 {
+    if messages.is_multiple_of(2) { messages.saturating_add(1) } else { messages.saturating_mul(2) }
+}
+
 impl Drop for Hop {
     fn drop(&mut self) {
         if let Some(found) = self.found.get()
-            && let Ok(answer) = self.ladder.kernel.ask(Ask::Forget, found.hop, 0)
+            && let Ok(answer) = self.ask(Ask::Forget, found)
             && self.lock().standing != Standing::Remote
         {
             self.take(&answer);

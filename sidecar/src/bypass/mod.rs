@@ -5,12 +5,14 @@
 //! program that was once seen to read in a way that enrolled sockets do not serve is not tried again.
 
 pub mod hop;
+mod same_node;
 mod standings;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sidecar_common::bypass::term;
 
+use self::same_node::Meter;
 pub use self::standings::ProgramStanding;
 use self::standings::{ProgramKey, Standings};
 use crate::bpf::bypass::Bypass as Kernel;
@@ -23,28 +25,40 @@ pub struct Ladder {
     /// Where no rule holds.
     level: Bypass,
     rules: Vec<BypassRule>,
+    /// Also to proxies of other instances.
+    same_node: bool,
+    meter: Meter,
     standings: Standings,
 }
 
 /// The ladder of an instance, or why it has none; the agent of a node may bring one later. A handle: clones share it.
 #[derive(Clone)]
-pub struct Current(Arc<RwLock<Result<Arc<Ladder>, Arc<str>>>>);
+pub struct Current {
+    ladder: Arc<RwLock<Result<Arc<Ladder>, Arc<str>>>>,
+    meter: Meter,
+}
 
 impl Current {
     /// None, for this reason.
     pub fn none(reason: &str) -> Self {
-        Self(Arc::new(RwLock::new(Err(reason.into()))))
+        Self { ladder: Arc::new(RwLock::new(Err(reason.into()))), meter: Meter::default() }
     }
 
     /// The one for connections that begin now.
     pub fn get(&self) -> Result<Arc<Ladder>, Arc<str>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ladder.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Connections that begin from now on climb this one.
     pub fn set(&self, ladder: Result<Ladder, String>) {
-        let ladder = ladder.map(Arc::new).map_err(Arc::from);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = ladder;
+        let meter = self.meter.clone();
+        let ladder = ladder.map(|ladder| Arc::new(Ladder { meter, ..ladder })).map_err(Arc::from);
+        *self.ladder.write().unwrap_or_else(PoisonError::into_inner) = ladder;
+    }
+
+    /// What all of them sent to other proxies of the machine.
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 }
 
@@ -52,7 +66,14 @@ impl Ladder {
     /// By the configured level and rules.
     pub fn new(kernel: Kernel, interception: &Interception) -> Self {
         let rules = interception.bypass_rules.clone();
-        Self { kernel, level: interception.bypass, rules, standings: Standings::default() }
+        let (level, same_node) = (interception.bypass, interception.bypass_same_node);
+        let (meter, standings) = (Meter::default(), Standings::default());
+        Self { kernel, level, rules, same_node, meter, standings }
+    }
+
+    /// Connections to other proxies of the machine may climb too.
+    pub fn meets_proxies(&self) -> bool {
+        self.same_node
     }
 
     /// What programs have shown, for people.
@@ -82,6 +103,11 @@ impl Interception {
     /// Some connections may climb.
     pub fn wants_bypass(&self) -> bool {
         self.bypass_levels().any(|level| level != Bypass::Off)
+    }
+
+    /// Some may between proxies.
+    pub fn wants_same_node(&self) -> bool {
+        self.bypass_same_node && self.wants_bypass()
     }
 
     /// Some must be able to: without a bypass nothing is to start.

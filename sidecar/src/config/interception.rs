@@ -20,6 +20,12 @@ pub(super) fn read(check: &mut Check<'_>, raw: raw::Interception) -> Interceptio
             choice::parse,
         ),
         bypass_rules: bypass_rules(check, &raw.bypass_rules),
+        bypass_same_node: check.value_or(
+            "spec.interception.bypassSameNode",
+            raw.bypass_same_node.as_ref(),
+            default.bypass_same_node,
+            choice::parse_bool,
+        ),
         on_proxy_down: check.value_or(
             "spec.interception.onProxyDown",
             raw.on_proxy_down.as_ref(),

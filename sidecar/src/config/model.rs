@@ -66,6 +66,8 @@ pub struct Interception {
     pub bypass: Bypass,
     /// Where it is another than [`Self::bypass`]; the first that matches counts.
     pub bypass_rules: Vec<BypassRule>,
+    /// Also between proxies of different instances of the machine.
+    pub bypass_same_node: bool,
     /// What happens to captured traffic while no proxy listens.
     pub on_proxy_down: OnProxyDown,
     /// Connections that the application opens.

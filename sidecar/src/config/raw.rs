@@ -117,6 +117,9 @@ pub(super) struct Interception {
     pub bypass: Option<Text>,
     /// Where that is otherwise; the first rule that matches counts.
     pub bypass_rules: Vec<BypassRule>,
+    /// Whether they may also between two proxies of one machine, where no network policy and no tcpdump sees them. Default: false.
+    #[schemars(with = "Option<schema::Boolean>")]
+    pub bypass_same_node: Option<Text>,
     /// What happens to captured traffic while no proxy listens. open (default): it passes untouched; closed: it is refused.
     #[schemars(with = "Option<schema::Choice<OnProxyDown>>")]
     pub on_proxy_down: Option<Text>,

@@ -75,16 +75,15 @@ impl Sockets {
     /// Asks what of the program's hop was redirected until now.
     pub(super) fn count(&self) {
         if let Some(hops) = self.hops.get() {
-            match self.direction {
-                Direction::Outbound => hops.client.count(),
-                Direction::Inbound => hops.upstream.count(),
-            }
+            hops.client.count();
+            hops.upstream.count();
         }
     }
 
     /// Puts the hops on the ladder, if there is one.
     pub fn climb(&self, tracked: &Tracked) {
-        let state = &tracked.counters().bypass;
+        let counters = tracked.counters();
+        let state = &counters.bypass;
         let ladder = match self.shared.ladder.get() {
             Ok(ladder) => ladder,
             Err(reason) => {
@@ -98,7 +97,11 @@ impl Sockets {
             }
         };
         let hop = |of_program: bool, direction| {
-            let state = if of_program { Arc::clone(state) } else { Arc::default() };
+            let state = match of_program {
+                true => Arc::clone(state),
+                false if ladder.meets_proxies() => Arc::clone(&counters.same_node),
+                false => Arc::default(),
+            };
             Hop::new(Arc::clone(&ladder), direction, self.shared.cgroups.clone(), state)
         };
         // The client's program dialled, the upstream's accepts.

@@ -58,6 +58,9 @@ pub struct Snapshot {
     pub bypass: Standing,
     /// Why.
     pub bypass_reason: Option<String>,
+    /// The hop to another proxy of this machine; null where none is looked for.
+    #[serde(default)]
+    pub same_node: Option<SameNode>,
     /// Smoothed round-trip time in microseconds.
     pub rtt_us: Option<u32>,
     /// Segments sent again.
@@ -66,6 +69,24 @@ pub struct Snapshot {
     pub policy: Option<String>,
     /// Why it ended; null while it has not.
     pub close_reason: Option<CloseReason>,
+}
+
+/// A hop to another proxy of the same machine. What went by TCP is the rest of the connection's bytes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SameNode {
+    /// Where it is on the ladder.
+    pub bypass: Standing,
+    /// Why.
+    pub bypass_reason: Option<String>,
+    /// Sent to the other proxy without the TCP stack.
+    pub bytes_sent: u64,
+    /// Received so.
+    pub bytes_received: u64,
+    /// Messages that went so, either way.
+    pub messages: u64,
+    /// Messages that went by TCP since, either way, by reason.
+    pub tcp_fallbacks: BTreeMap<Cow<'static, str>, u32>,
 }
 
 /// What the bytes of a connection are.
@@ -207,6 +228,7 @@ pub(crate) mod tests {
             tcp_fallbacks: BTreeMap::new(),
             bypass: Standing::Observed,
             bypass_reason: None,
+            same_node: None,
             rtt_us: Some(85),
             retransmits: None,
             policy: Some("passthrough".into()),
@@ -221,7 +243,8 @@ pub(crate) mod tests {
             "source": "10.0.0.1:40000", "originalDestination": "[2001:db8::1]:80", "upstream": null,
             "protocol": "tcp", "state": "connecting", "ageMs": 1500, "bytesSent": 78, "bytesReceived": 2048,
             "path": "tcp", "bypassBytesSent": 0, "bypassBytesReceived": 0,
-            "bypassMessages": 0, "tcpFallbacks": {}, "bypass": "observed", "bypassReason": null, "rttUs": 85, "retransmits": null,
+            "bypassMessages": 0, "tcpFallbacks": {}, "bypass": "observed", "bypassReason": null, "sameNode": null,
+            "rttUs": 85, "retransmits": null,
             "policy": "passthrough", "closeReason": null,
         });
         assert_eq!(serde_json::to_value(sample(7)).unwrap(), json);
@@ -234,7 +257,7 @@ pub(crate) mod tests {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["event"], "open");
         assert_eq!(value["id"], 7);
-        assert_eq!(value.as_object().unwrap().len(), 26);
+        assert_eq!(value.as_object().unwrap().len(), 27);
         assert_eq!(serde_json::from_str::<ConnectionEvent>(&line).unwrap(), ConnectionEvent::Open(sample(7)));
         let missed = serde_json::to_string(&ConnectionEvent::Missed { missed: 3 }).unwrap();
         assert_eq!(missed, r#"{"event":"missed","missed":3}"#);

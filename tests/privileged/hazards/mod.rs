@@ -23,6 +23,7 @@ mod ladder;
 mod lifetimes;
 mod order;
 mod readers;
+mod same_node;
 mod unprivileged;
 
 use serde_json::Value;

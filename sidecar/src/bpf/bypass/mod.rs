@@ -6,7 +6,7 @@ pub mod proof;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -72,17 +72,28 @@ impl Kernel {
             return Err(BpfError::Bypass { reason: reason.clone() });
         }
         let tracepoint = self.at_system_call("sidecar_splice", "sys_enter_splice")?;
-        let message = self.loaded("sidecar_bypass")?;
-        let gather = self.loaded("sidecar_gather")?;
         let enrol = self.loaded("sidecar_enrol")?;
         let sockets: SockHash<_, u64> = super::maps::taken(&mut self.ebpf, "SOCKETS")?;
-        for (program, kind) in [(&message, BPF_SK_MSG_VERDICT), (&gather, BPF_SK_SKB_STREAM_VERDICT)] {
-            link::attach_to_map(program.as_fd(), sockets.fd().as_fd(), kind)
-                .map_err(|error| BpfError::Bypass { reason: format!("attach to SOCKETS: {error}") })?;
-        }
+        self.attach_bypass(sockets.fd().as_fd(), "sidecar_bypass", "sidecar_gather")?;
         let netns = if self.features.netns_cookie { netns } else { 0 };
         let parts = Some(Parts { sockets, tracepoint });
         Ok(Bypass { way: Way::Program(enrol), netns, arming: OnceLock::new(), parts })
+    }
+
+    /// Loads the two programs of a map of sockets, and attaches them to it.
+    pub(super) fn attach_bypass(
+        &mut self,
+        sockets: BorrowedFd<'_>,
+        message: &'static str,
+        gather: &'static str,
+    ) -> Result<(), BpfError> {
+        for (name, kind) in [(message, BPF_SK_MSG_VERDICT), (gather, BPF_SK_SKB_STREAM_VERDICT)] {
+            let program = self.loaded(name)?;
+            link::attach_to_map(program.as_fd(), sockets, kind).map_err(|error| BpfError::Bypass {
+                reason: format!("attach {name} to its map of sockets: {error}"),
+            })?;
+        }
+        Ok(())
     }
 
     /// Lets the proxy ask by packets in this thread's network namespace, from Linux 6.6 (e420bed02507) on, while the pin is
@@ -212,6 +223,12 @@ pub fn in_words(bits: u32) -> String {
         (seen::NO_ROOM, "a map is full"),
         (seen::REFUSED, "the kernel refuses the socket"),
     ];
+    if bits & seen::AMBIGUOUS != 0 {
+        return "another socket of this machine has the same addresses".to_owned();
+    }
+    if bits & seen::ALONE != 0 {
+        return "its kernel half shares nothing with other instances".to_owned();
+    }
     if bits & seen::PAIR == 0 {
         return "the other end is not an armed program of this machine".to_owned();
     }

@@ -31,9 +31,14 @@ const COLUMNS: [Column; 14] = [
     Column { head: "RETR", width: 4, cell: |c| or_dash(c.retransmits) },
 ];
 
-const WIDE_COLUMNS: [Column; 5] = [
+const WIDE_COLUMNS: [Column; 6] = [
     Column { head: "BYPASS", width: 8, cell: |c| word(c.bypass) },
     Column { head: "WHY", width: 20, cell: |c| or_dash(c.bypass_reason.as_deref()) },
+    Column {
+        head: "SAME-NODE",
+        width: 9,
+        cell: |c| or_dash(c.same_node.as_ref().map(|hop| word(hop.bypass))),
+    },
     Column { head: "CGROUP", width: 30, cell: |c| or_dash(c.cgroup.as_deref()) },
     Column { head: "POLICY", width: 12, cell: |c| or_dash(c.policy.as_deref()) },
     Column { head: "ID", width: 8, cell: |c| c.id.to_string() },
@@ -171,7 +176,7 @@ mod tests {
         assert!(lines.iter().all(|line| line.trim_end() == *line));
         assert!(lines[1].contains(" connecting  1s   78B   2.0KiB    tcp   85us  -"), "{text}");
         assert!(!lines[0].contains("CGROUP"));
-        assert!(Table::new(true).render(&[]).trim_end().ends_with("BYPASS  WHY  CGROUP  POLICY  ID"));
+        assert!(Table::new(true).render(&[]).trim_end().ends_with("BYPASS  WHY  SAME-NODE  CGROUP  POLICY  ID"));
     }
 
     #[test]

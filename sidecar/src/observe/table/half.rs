@@ -53,6 +53,8 @@ pub struct Counters {
     pub received: AtomicU64,
     /// What of it went from socket to socket, and why the rest did not.
     pub bypass: Arc<Mutex<State>>,
+    /// The same of the hop to another proxy of this machine.
+    pub same_node: Arc<Mutex<State>>,
 }
 
 /// An event of the kernel half.
@@ -121,6 +123,12 @@ impl ProxyHalf {
     /// Where its hop stands, as far as it was asked.
     pub(super) fn bypass(&self) -> State {
         self.counters.bypass.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same of the hop to another proxy; `None`: it was not looked for.
+    pub(super) fn same_node(&self) -> Option<State> {
+        let state = self.counters.same_node.lock().unwrap_or_else(PoisonError::into_inner);
+        state.reason.is_some().then(|| state.clone())
     }
 }
 

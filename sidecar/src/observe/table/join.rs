@@ -18,7 +18,7 @@ use sidecar_common::bypass::{Counts, Fallback};
 use super::half::{KernelHalf, Opening, Probed, ProxyHalf};
 use crate::net::addrs::{ClientAddr, ConnectionId, Direction, OrigDst};
 use crate::observe::close_reason::CloseReason;
-use crate::observe::connection::{BytePath, Protocol, Snapshot, State};
+use crate::observe::connection::{BytePath, Protocol, SameNode, Snapshot, State};
 
 /// How long one half waits for the other.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -268,6 +268,14 @@ impl Entry {
             .or(kernel.map(|half| (half.bytes_sent, half.bytes_received)))
             .unwrap_or_default();
         let bypass = proxy.map(ProxyHalf::bypass).unwrap_or_default();
+        let same_node = proxy.and_then(ProxyHalf::same_node).map(|hop| SameNode {
+            bypass: hop.standing,
+            bypass_reason: hop.reason.map(Cow::into_owned),
+            bytes_sent: hop.to_program.bytes,
+            bytes_received: hop.to_proxy.bytes,
+            messages: hop.to_program.messages + hop.to_proxy.messages,
+            tcp_fallbacks: fallbacks(&hop.to_program, &hop.to_proxy),
+        });
         let (sent, received) = (bypass.to_proxy, bypass.to_program);
         let age = now.saturating_duration_since(self.since).as_millis();
         Snapshot {
@@ -292,6 +300,7 @@ impl Entry {
             tcp_fallbacks: fallbacks(&sent, &received),
             bypass: bypass.standing,
             bypass_reason: bypass.reason.map(Cow::into_owned),
+            same_node,
             rtt_us: probed.rtt_us.or(kernel.and_then(|half| half.rtt_us)),
             retransmits: probed.retransmits.or(kernel.map(|half| half.retransmits)),
             policy: proxy.and_then(|half| half.policy.get()).map(ToString::to_string),

@@ -1,0 +1,68 @@
+//! What this proxy sent to other proxies of the machine.
+
+use std::fmt::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use sidecar_common::bypass::{Counts, FALLBACKS, Fallback};
+
+/// Over all hops, as they are asked. A handle: clones share it.
+#[derive(Clone, Default, Debug)]
+pub struct Meter(Arc<Sums>);
+
+#[derive(Default, Debug)]
+struct Sums {
+    hops: AtomicU64,
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    fallbacks: [AtomicU64; FALLBACKS],
+}
+
+impl Meter {
+    /// A hop was enrolled.
+    pub(super) fn enrolled(&self) {
+        self.0.hops.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A hop had sent so much, and has sent so much now.
+    pub(super) fn sent(&self, before: &Counts, now: &Counts) {
+        let add = |sum: &AtomicU64, before: u64, now: u64| {
+            sum.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
+        };
+        add(&self.0.messages, before.messages, now.messages);
+        add(&self.0.bytes, before.bytes, now.bytes);
+        for (i, sum) in self.0.fallbacks.iter().enumerate() {
+            add(sum, before.fallbacks[i].into(), now.fallbacks[i].into());
+        }
+    }
+}
+
+impl Collector for Meter {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
+        let of = |sum: &AtomicU64| ConstCounter::new(sum.load(Ordering::Relaxed));
+        let sums = [
+            (
+                "sidecar_same_node_hops",
+                "Connections enrolled with other proxies of this machine",
+                &self.0.hops,
+            ),
+            ("sidecar_same_node_messages", "Messages sent to them without the TCP stack", &self.0.messages),
+            ("sidecar_same_node_bytes", "Bytes sent to them without the TCP stack", &self.0.bytes),
+        ];
+        for (name, help, sum) in sums {
+            of(sum).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let help = "Messages sent to them by TCP, by reason";
+        let mut family =
+            encoder.encode_descriptor("sidecar_same_node_fallbacks", help, None, MetricType::Counter)?;
+        for (fallback, reason) in Fallback::ALL {
+            let labels = [("reason", reason)];
+            of(&self.0.fallbacks[fallback as usize]).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
