@@ -91,6 +91,13 @@ pub struct Peer {
     pub released: u32,
     /// Not 0: bytes of this connection could not be handed on, so nothing more comes or goes. The same at both ends.
     pub broken: u32,
+    /// Bytes that TCP brought a second time to this end, and that were left out.
+    pub repeated: u32,
+    /// Which arming made this entry.
+    pub arming: u32,
+    /// The cookie under which this entry is. The kernel may use a removed entry for another at once, while a program still
+    /// holds it (since Linux 6.1): who writes what others decide by looks first whether it still is its own.
+    pub own: u64,
 }
 
 /// Bits of [`Peer::flags`].
@@ -125,7 +132,7 @@ pub enum Fallback {
     Unread = 2,
     /// The receiver's buffer has no room: TCP's window is to hold the sender.
     Full = 3,
-    /// The receiver is closing or gone, or another socket has its place.
+    /// The receiver is closing or gone, is not enrolled yet, or another socket has its place.
     Gone = 4,
     /// The receiver's program reads in a way that would not see redirected bytes, or not rightly.
     Reader = 5,
@@ -203,6 +210,10 @@ pub struct Answer {
     pub seen: u32,
     /// Which arming answers: a packet is answered by the one that is there now.
     pub arming: u32,
+    /// Bytes that TCP brought a second time to the proxy's end, and that were left out.
+    pub repeated: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// What the program sent to the proxy.
     pub to_proxy: Counts,
     /// What the proxy sent to the program.
@@ -241,6 +252,8 @@ pub mod seen {
     pub const AMBIGUOUS: u32 = 1 << 13;
     /// This arming shares nothing with other instances.
     pub const ALONE: u32 = 1 << 14;
+    /// Bytes of it could not be handed on: it was broken off.
+    pub const BROKEN: u32 = 1 << 15;
 }
 
 /// The ends of a connection as the socket sees them that a proxy offers to whoever has the other end: the key of the map
@@ -267,9 +280,9 @@ pub struct Offer {
 shared! {
     Layout = 100;
     Counts = 40;
-    Peer = 120;
+    Peer = 136;
     Question = 72;
-    Answer = 88;
+    Answer = 96;
     OfferKey = 48;
     Offer = 16;
 }

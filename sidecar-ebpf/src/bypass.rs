@@ -7,23 +7,18 @@
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, sk_action};
 use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
-use aya_ebpf::maps::{HashMap, SockHash};
 use aya_ebpf::programs::SkMsgContext;
 use sidecar_common::bypass::{Counts, Fallback, Peer, end};
 use sidecar_common::stats::Stat;
 
 use crate::layout::{File, Own, Socket};
-use crate::maps::{PEERS, count, count_by};
+use crate::maps::{PEERS, Pairs, count, count_by};
 use crate::sock::tcp;
 
 /// One message. The verdict is to pass: after a redirect that the kernel accepted it goes there, else by TCP. Only a
-/// broken connection takes no more ([`crate::gather`]). Both ends are in these maps.
+/// broken connection takes no more ([`crate::gather`]).
 #[inline(always)]
-pub fn redirect(
-    ctx: &SkMsgContext,
-    peers: &'static HashMap<u64, Peer>,
-    sockets: &'static SockHash<u64>,
-) -> u32 {
+pub fn redirect(ctx: &SkMsgContext, pairs: Pairs) -> u32 {
     // SAFETY: a context field, which is never null; the verifier wants the check.
     let sk = unsafe { (*ctx.msg).__bindgen_anon_3.sk };
     if sk.is_null() {
@@ -35,7 +30,7 @@ pub fn redirect(
         return sk_action::SK_PASS;
     }
     let own = Own::new(own.cast());
-    let Some(entry) = peers.get_ptr_mut(own.cookie()) else { return sk_action::SK_PASS };
+    let Some(entry) = pairs.peers.get_ptr_mut(own.cookie()) else { return sk_action::SK_PASS };
     // SAFETY: see `maps`; this socket is locked, and alone writes to `sent`.
     let entry = unsafe { &mut *entry };
     if entry.broken != 0 {
@@ -52,11 +47,15 @@ pub fn redirect(
     };
     let fallback = match unfit(own, entry, cookie, Socket(peer), size) {
         Some(fallback) => fallback,
-        None if sockets.redirect_msg(ctx, cookie, u64::from(BPF_F_INGRESS)) == sk_action::SK_PASS.into() => {
+        None if pairs.sockets.redirect_msg(ctx, cookie, u64::from(BPF_F_INGRESS))
+            == sk_action::SK_PASS.into() =>
+        {
             entry.sent.messages += 1;
             entry.sent.bytes += u64::from(size);
-            count(Stat::RedirectedMessages);
-            count_by(Stat::RedirectedBytes, u64::from(size));
+            if pairs.are_own {
+                count(Stat::RedirectedMessages);
+                count_by(Stat::RedirectedBytes, u64::from(size));
+            }
             return sk_action::SK_PASS;
         }
         None => Fallback::Gone,
@@ -64,7 +63,9 @@ pub fn redirect(
     if let Some(counter) = entry.sent.fallbacks.get_mut(fallback as usize) {
         *counter += 1;
     }
-    count(stat(fallback));
+    if pairs.are_own {
+        count(stat(fallback));
+    }
     sk_action::SK_PASS
 }
 

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use aya_ebpf::helpers::generated::{
     bpf_map_delete_elem, bpf_map_update_elem, bpf_sk_lookup_tcp, bpf_sk_release,
 };
-use aya_ebpf::maps::{HashMap, SockHash};
+use aya_ebpf::maps::SockHash;
 use aya_ebpf::programs::TcContext;
 use core::mem::zeroed;
 use sidecar_common::address::Endpoint;
@@ -16,7 +16,7 @@ use sidecar_common::bypass::{Answer, Ask, ETHERNET, Peer, Question, end, seen, t
 use sidecar_common::flow::{FlowKey, Intent};
 
 use crate::layout::{File, Socket};
-use crate::maps::{self, NODE_PEERS, ORIGINS, PEERS, RECORDS, SOCKETS};
+use crate::maps::{self, ORIGINS, PEERS, Pairs, RECORDS, SOCKETS, node_pairs, own_pairs};
 use crate::meet;
 use crate::sock::{field, tcp};
 
@@ -53,12 +53,14 @@ pub fn answer_to(ctx: &TcContext, question: &Question, answer: &mut Answer) {
     answer.arming = maps::arming();
     let forgets = question.ask == Ask::Forget as u32;
     if question.terms & term::SAME_NODE == 0 {
-        tally(question, answer, &mut seen, &PEERS);
+        tally(question, answer, &mut seen, own_pairs());
         if forgets {
             forget(question, &seen);
         }
     } else {
-        tally(question, answer, &mut seen, &NODE_PEERS);
+        if meet::is_ours(question.cookie) {
+            tally(question, answer, &mut seen, node_pairs());
+        }
         if forgets {
             meet::withdraw(question);
         }
@@ -141,9 +143,9 @@ fn look_at(question: &Question, proxys: *mut bpf_sock, programs: *mut bpf_sock, 
     };
     // SAFETY: see `maps`.
     let (ours, theirs) = unsafe { (&mut *ours, &mut *theirs) };
-    (ours.cookie, ours.address) = (program_cookie, program.0);
+    (ours.own, ours.cookie, ours.address) = (proxy_cookie, program_cookie, program.0);
     ours.flags |= end::PROXY;
-    (theirs.cookie, theirs.address) = (proxy_cookie, proxy.0);
+    (theirs.own, theirs.cookie, theirs.address) = (program_cookie, proxy_cookie, proxy.0);
     // SAFETY: see `maps`.
     if matches!(unsafe { RECORDS.get(program_cookie) }, Some(record) if record.spliced != 0) {
         theirs.spliced = 1;
@@ -215,14 +217,16 @@ fn note_facts(program: Socket, file: File, seen: &mut Seen) {
     seen.note(seen::ZEROCOPY, program.is_zerocopy() != Some(false));
 }
 
-/// What both ends sent, which are in this map.
+/// What both ends sent.
 #[inline(always)]
-fn tally(question: &Question, answer: &mut Answer, seen: &mut Seen, peers: &'static HashMap<u64, Peer>) {
+fn tally(question: &Question, answer: &mut Answer, seen: &mut Seen, pairs: Pairs) {
     // SAFETY: see `maps`.
-    let Some(ours) = (unsafe { peers.get(question.cookie) }) else { return };
+    let Some(ours) = (unsafe { pairs.peers.get(question.cookie) }) else { return };
     answer.to_program = ours.sent;
     answer.to_proxy = ours.received;
+    answer.repeated = ours.repeated;
     seen.note(seen::BLOCKED, ours.blocking != 0);
+    seen.note(seen::BROKEN, ours.broken != 0);
     let program = ours.cookie;
     let peer = Socket(ours.address);
     // One that is not accepted yet has no file either.
@@ -231,7 +235,7 @@ fn tally(question: &Question, answer: &mut Answer, seen: &mut Seen, peers: &'sta
     let closed = peer.cookie() != Some(program) || (peer.file().is_none() && !unaccepted);
     seen.note(seen::GONE, closed);
     // SAFETY: see `maps`.
-    if let Some(theirs) = unsafe { peers.get(program) } {
+    if let Some(theirs) = unsafe { pairs.peers.get(program) } {
         answer.to_proxy = theirs.sent;
         seen.note(seen::SPLICED, theirs.spliced != 0);
     }

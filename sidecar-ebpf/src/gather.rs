@@ -10,13 +10,12 @@
 use aya_ebpf::bindings::sk_action;
 use aya_ebpf::helpers::bpf_skc_to_tcp_sock;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_adjust_room};
-use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::SkBuffContext;
 use sidecar_common::bypass::Peer;
 use sidecar_common::stats::Stat;
 
 use crate::layout::Own;
-use crate::maps::{count, count_by};
+use crate::maps::{Pairs, count, count_by};
 use crate::sock::field;
 
 /// What one call of `bpf_skb_adjust_room` cuts at most.
@@ -24,14 +23,14 @@ const CUT: u32 = 0xfff;
 /// Cuts enough for the largest buffer that TCP makes (`GSO_MAX_SIZE`, include/linux/netdevice.h: 512 KiB).
 const CUTS: u32 = 129;
 
-/// One buffer. The socket's entry is in this map, and that of its other end.
+/// One buffer.
 #[inline(always)]
-pub fn pass(ctx: &SkBuffContext, peers: &'static HashMap<u64, Peer>) -> u32 {
+pub fn pass(ctx: &SkBuffContext, pairs: Pairs) -> u32 {
     let skb = ctx.skb.skb;
     // SAFETY: the helper takes the program's own context.
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
     // Both ends of an enrolled pair have an entry; the proxy's goes shortly before its socket, which nobody reads then.
-    let Some(entry) = peers.get_ptr_mut(cookie) else { return sk_action::SK_PASS };
+    let Some(entry) = pairs.peers.get_ptr_mut(cookie) else { return sk_action::SK_PASS };
     // SAFETY: see `maps`; this socket is locked, and alone writes to `gathered`.
     let entry = unsafe { &mut *entry };
     if entry.broken != 0 {
@@ -39,19 +38,26 @@ pub fn pass(ctx: &SkBuffContext, peers: &'static HashMap<u64, Peer>) -> u32 {
     }
     // The control block of the buffer (struct tcp_skb_cb) begins with the number of its first byte.
     let (first, length) = (field!(skb, cb[0]), field!(skb, len));
-    let Some(copied) = copied_until(ctx) else { return broken(entry, peers) };
+    let Some(copied) = copied_until(ctx) else { return broken(entry, cookie, pairs) };
     let expected = if is_after(copied, entry.gathered) { copied } else { entry.gathered };
     if is_after(first, expected) {
-        return broken(entry, peers);
+        return broken(entry, cookie, pairs);
     }
     let old = expected.wrapping_sub(first).min(length);
     if old > 0 {
         if !cut(ctx, old) {
-            return broken(entry, peers);
+            return broken(entry, cookie, pairs);
         }
-        count_by(Stat::RepeatedBytes, u64::from(old));
+        if pairs.are_own {
+            count_by(Stat::RepeatedBytes, u64::from(old));
+        }
     }
-    entry.gathered = first.wrapping_add(length);
+    // It may have become another's meanwhile, where nobody reads this end any more.
+    // SAFETY: a field of a map value, aligned. Volatile: it is read again.
+    if unsafe { core::ptr::read_volatile(&raw const entry.own) } == cookie {
+        entry.repeated = entry.repeated.wrapping_add(old);
+        entry.gathered = first.wrapping_add(length);
+    }
     sk_action::SK_PASS
 }
 
@@ -88,13 +94,18 @@ fn copied_until(ctx: &SkBuffContext) -> Option<u32> {
 /// The bytes of this buffer cannot be handed on as they should be: the kernel had no memory, or numbers them otherwise. The
 /// connection must end rather than go on without them: nothing more comes, and who sends gets an error (EACCES).
 #[inline(always)]
-fn broken(entry: &mut Peer, peers: &'static HashMap<u64, Peer>) -> u32 {
+fn broken(entry: &mut Peer, cookie: u64, pairs: Pairs) -> u32 {
     entry.broken = 1;
-    if let Some(other) = peers.get_ptr_mut(entry.cookie) {
+    if let Some(other) = pairs.peers.get_ptr_mut(entry.cookie)
         // SAFETY: see `maps`.
+        && unsafe { (*other).cookie } == cookie
+    {
+        // SAFETY: as above.
         unsafe { (*other).broken = 1 };
     }
-    count(Stat::BrokenConnections);
+    if pairs.are_own {
+        count(Stat::BrokenConnections);
+    }
     sk_action::SK_DROP
 }
 

@@ -94,12 +94,12 @@ fn sidecar_lookup(ctx: SkLookupContext) -> u32 {
 
 #[sk_msg]
 fn sidecar_bypass(ctx: SkMsgContext) -> u32 {
-    bypass::redirect(&ctx, &maps::PEERS, &maps::SOCKETS)
+    bypass::redirect(&ctx, maps::own_pairs())
 }
 
 #[sk_msg]
 fn sidecar_node_bypass(ctx: SkMsgContext) -> u32 {
-    bypass::redirect(&ctx, &maps::NODE_PEERS, &maps::NODE_SOCKETS)
+    bypass::redirect(&ctx, maps::node_pairs())
 }
 
 /// Never attached: userspace runs it.
@@ -122,12 +122,12 @@ fn sidecar_splice(ctx: TracePointContext) -> u32 {
 
 #[stream_verdict]
 fn sidecar_gather(ctx: SkBuffContext) -> u32 {
-    gather::pass(&ctx, &maps::PEERS)
+    gather::pass(&ctx, maps::own_pairs())
 }
 
 #[stream_verdict]
 fn sidecar_node_gather(ctx: SkBuffContext) -> u32 {
-    gather::pass(&ctx, &maps::NODE_PEERS)
+    gather::pass(&ctx, maps::node_pairs())
 }
 
 #[cfg(not(test))]

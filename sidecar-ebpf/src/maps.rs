@@ -1,14 +1,15 @@
 //! All maps and load-time constants. Sizes are defaults; the loader sets those that the configuration bounds.
 //!
 //! Maps with many short-lived entries are allocated on demand: an idle instance costs little. No correctness rests
-//! on eviction: a full map refuses the next entry, and the caller counts it.
+//! on eviction: a full map refuses the next entry, and the caller counts it. (`NODE_OFFERS` alone evicts.)
 //!
 //! # Safety of what lookups return
 //!
 //! The verifier bounds every access to a value, so memory is safe. What it does not forbid: since Linux 6.1 an entry that
 //! is removed on another CPU may be used for another key at once, while this program still holds it. So entries that
 //! are read or written here belong to a connection that the running hook itself keeps alive (its socket is locked or
-//! just being looked up), or are never removed while it matters (`PROXY`, `SERVICES`).
+//! just being looked up), or are never removed while it matters (`PROXY`, `SERVICES`). A proxy's end of the bypass goes while
+//! its socket may still be called for: see `Peer::own`.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
@@ -119,10 +120,14 @@ static NO_PEER: Peer = Peer {
     gathered: 0,
     released: 0,
     broken: 0,
+    repeated: 0,
+    arming: 0,
+    own: 0,
 };
 
 /// The same of [`ANSWERS`].
-static NO_ANSWER: Answer = Answer { seen: 0, arming: 0, to_proxy: NOTHING_SENT, to_program: NOTHING_SENT };
+static NO_ANSWER: Answer =
+    Answer { seen: 0, arming: 0, repeated: 0, reserved: 0, to_proxy: NOTHING_SENT, to_program: NOTHING_SENT };
 
 const NOTHING_SENT: Counts = Counts { messages: 0, bytes: 0, fallbacks: [0; FALLBACKS] };
 
@@ -173,6 +178,29 @@ pub fn settings() -> Option<&'static Settings> {
 #[inline(always)]
 pub fn arming() -> u32 {
     ARMING.load()
+}
+
+/// Where both ends of enrolled connections are.
+#[derive(Clone, Copy)]
+pub struct Pairs {
+    /// What is known of them.
+    pub peers: &'static HashMap<u64, Peer>,
+    /// Their sockets.
+    pub sockets: &'static SockHash<u64>,
+    /// They are this instance's alone, which counts what they do. Of others, each end keeps its own counts.
+    pub are_own: bool,
+}
+
+/// Connections between this instance's proxy and programs.
+#[inline(always)]
+pub fn own_pairs() -> Pairs {
+    Pairs { peers: &PEERS, sockets: &SOCKETS, are_own: true }
+}
+
+/// Connections between the machine's proxies.
+#[inline(always)]
+pub fn node_pairs() -> Pairs {
+    Pairs { peers: &NODE_PEERS, sockets: &NODE_SOCKETS, are_own: false }
 }
 
 /// See [`NO_PEER`].

@@ -13,7 +13,7 @@ use sidecar_common::bypass::{Offer, OfferKey, Question, end, seen};
 
 use crate::enrol::{Seen, enlist, find, release};
 use crate::layout::Socket;
-use crate::maps::{NODE_OFFERS, NODE_PEERS, NODE_SOCKETS, is_shared, no_peer};
+use crate::maps::{self, NODE_OFFERS, NODE_PEERS, NODE_SOCKETS, is_shared, no_peer};
 use crate::sock::{field, tcp};
 
 /// Offers the asking proxy's socket, and enrols it if the other end has been offered and nothing is on its way.
@@ -51,13 +51,16 @@ fn meet_by(question: &Question, sk: *mut bpf_sock, seen: &mut Seen) {
     let Some(to_own) = quiet_between(own, other) else { return seen.note(seen::BUSY, true) };
     seen.note(seen::PAIR, true);
     // SAFETY: see `maps`.
-    let broken = unsafe { NODE_PEERS.get(other_cookie) }.map_or(0, |entry| entry.broken);
+    let broken = unsafe { NODE_PEERS.get(other_cookie) }.is_some_and(|entry| entry.broken != 0);
     let _ = NODE_PEERS.insert(cookie, no_peer(), u64::from(BPF_NOEXIST));
     let Some(entry) = NODE_PEERS.get_ptr_mut(cookie) else { return seen.note(seen::NO_ROOM, true) };
     // SAFETY: see `maps`.
     let entry = unsafe { &mut *entry };
-    (entry.cookie, entry.address) = (other_cookie, other.0);
-    (entry.gathered, entry.broken) = (to_own, broken);
+    (entry.own, entry.cookie, entry.address) = (cookie, other_cookie, other.0);
+    (entry.arming, entry.gathered) = (maps::arming(), to_own);
+    if broken {
+        entry.broken = 1;
+    }
     entry.flags = end::REDIRECT;
     if !enlist(&NODE_SOCKETS, cookie, sk) {
         let _ = NODE_PEERS.remove(cookie);
@@ -75,7 +78,8 @@ fn offer(question: &Question, own: Socket) -> bool {
         if cookie == question.cookie {
             return true;
         }
-        if Socket(address).cookie() == Some(cookie) {
+        let other = Socket(address);
+        if other.cookie() == Some(cookie) && other.state() != Some(tcp::CLOSE as u8) {
             return false;
         }
     }
@@ -94,15 +98,24 @@ fn quiet_between(own: Socket, other: Socket) -> Option<u32> {
     .then_some(to_own)
 }
 
+/// The end is one that this arming has enrolled: others' are the machine's too, and not to be asked about.
+#[inline(always)]
+pub fn is_ours(cookie: u64) -> bool {
+    // SAFETY: see `maps`.
+    matches!(unsafe { NODE_PEERS.get(cookie) }, Some(entry) if entry.arming == maps::arming())
+}
+
 /// A proxy lets go of its end: the other keeps what it sent.
 #[inline(always)]
 pub fn left(cookie: u64) {
     // SAFETY: see `maps`.
     let Some(entry) = (unsafe { NODE_PEERS.get(cookie) }) else { return };
-    let sent = entry.sent;
-    if let Some(other) = NODE_PEERS.get_ptr_mut(entry.cookie) {
+    if let Some(other) = NODE_PEERS.get_ptr_mut(entry.cookie)
+        // SAFETY: see `maps`.
+        && unsafe { (*other).cookie } == cookie
+    {
         // SAFETY: see `maps`; only this end writes to the other's `received`.
-        unsafe { (*other).received = sent };
+        unsafe { (*other).received = entry.sent };
     }
     let _ = NODE_PEERS.remove(cookie);
 }
@@ -110,7 +123,9 @@ pub fn left(cookie: u64) {
 /// A proxy lets go of its end, and takes back what it offered.
 #[inline(always)]
 pub fn withdraw(question: &Question) {
-    left(question.cookie);
+    if is_ours(question.cookie) {
+        left(question.cookie);
+    }
     let key = OfferKey { local: question.local, remote: question.remote };
     // SAFETY: see `maps`.
     if matches!(unsafe { NODE_OFFERS.get(key) }, Some(offer) if offer.cookie == question.cookie) {

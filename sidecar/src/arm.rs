@@ -93,9 +93,7 @@ impl Armed {
             tracing::info!("this kernel has {missing}");
         }
         let pins = pin_directory(config, instance)?;
-        if let Some(pins) = &pins {
-            kernel.hold_shared(pins)?;
-        }
+        kernel.hold_shared(pins.as_deref())?;
         let interception = &config.interception;
         let (out, into) = (&interception.outbound, &interception.inbound);
         kernel.select(

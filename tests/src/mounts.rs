@@ -45,6 +45,18 @@ impl Mounts {
         entries.len()
     }
 
+    /// The kernel's numbers of the maps that are pinned there, by their paths, which may be patterns likewise.
+    #[track_caller]
+    pub fn map_ids(&self, paths: &str) -> Vec<u64> {
+        let each =
+            format!("cd {BPFFS} && for map in {paths}; do bpftool --json map show pinned $map && echo; done");
+        let shown = self.run(&each);
+        let lines = shown.lines().filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_u64().unwrap())
+            .collect()
+    }
+
     #[track_caller]
     fn run(&self, script: &str) -> String {
         let mut inside = Command::new("nsenter");

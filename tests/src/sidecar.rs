@@ -72,9 +72,15 @@ impl Sidecar {
     /// Likewise, from this place, which must be in `netns`.
     #[track_caller]
     pub fn start_at(place: &Place, netns: &Netns, config: &Config) -> Self {
-        let mut sidecar = Self::launch(place.command(binary()), netns, config, &[], &["sleep", "infinity"]);
+        let mut sidecar = Self::begin_at(place, netns, config);
         sidecar.wait_until_ready();
         sidecar
+    }
+
+    /// Likewise, without waiting.
+    #[track_caller]
+    pub fn begin_at(place: &Place, netns: &Netns, config: &Config) -> Self {
+        Self::launch(place.command(binary()), netns, config, &[], &["sleep", "infinity"])
     }
 
     /// Likewise, by a configuration that is there already: a file or a directory.

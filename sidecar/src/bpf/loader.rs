@@ -13,7 +13,7 @@ use sidecar_common::bypass::{Layout, RDONLY_CAST};
 use sidecar_common::flow::NetnsCookie;
 
 use super::attach::ProgramName;
-use super::node::{self, Place};
+use super::node::{self, Place, Shared};
 use super::{BpfError, btf, link};
 
 /// The kernel half, as built by build.rs.
@@ -28,8 +28,8 @@ pub struct Kernel {
     pub(super) no_bypass: Option<String>,
     /// The bounds of `RECORDS` and `ORIGINS`.
     pub(super) capacities: [u32; 2],
-    /// The name of what it shares with the machine's other instances.
-    pub(super) shared: Option<String>,
+    /// What it shares with the machine's other instances, until it holds that.
+    pub(super) shared: Option<Shared>,
 }
 
 /// What older kernels lack. Each is tried by loading with it, so no version number is trusted. The programs read these
@@ -75,8 +75,6 @@ const ORIGINS_PER_CONNECTION: u32 = 4;
 /// The entries of `PEERS` and `SOCKETS` for each connection: both ends of one hop. A connection whose server is on this
 /// machine too takes twice as many; when they are used up, later hops stay on TCP.
 const PEERS_PER_CONNECTION: u32 = 2;
-/// How often what the machine shares is looked for.
-const ATTEMPTS: u32 = 3;
 /// The entries of `DIALS`: a socket of the proxy has one from the moment before its connect() until that has begun.
 const MOST_DIALS: u32 = 4_096;
 /// Those of the self-test, which are there until it ends.
@@ -122,22 +120,14 @@ pub fn load(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
 /// With the maps that the machine's instances share; where that cannot be, without.
 fn load_sharing(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
     let shared = || {
-        // Another instance may be faster, and another the last to go meanwhile.
-        for _ in 0..ATTEMPTS {
-            let place = Place::find(OBJECT)?;
-            let mut kernel = load_best(netns, room, Some(place.pins()))?;
-            let name = place.name();
-            if kernel.no_bypass.is_some() {
-                return Ok(kernel);
-            }
-            if place.publish(&mut kernel)? {
-                kernel.shared = Some(name);
-                return Ok(kernel);
-            }
+        let place = Place::find(OBJECT)?;
+        let mut kernel = load_best(netns, room, Some(place.pins()))?;
+        if kernel.no_bypass.is_none() {
+            kernel.shared = Some(place.publish(&mut kernel)?);
         }
-        Err(BpfError::Bypass { reason: "other instances come and go".to_owned() })
+        Ok(kernel)
     };
-    shared().or_else(|error| {
+    shared().or_else(|error: BpfError| {
         tracing::warn!(%error, "connections to other proxies of this machine stay with TCP");
         load_best(netns, room, None)
     })

@@ -2,34 +2,58 @@
 //! programs at one of them. All of it is pinned in a directory beside those of instances. It is named after the object, so
 //! that other versions, which may have other maps and programs, do not meet: what is between them goes by TCP.
 
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use aya::maps::{MapError, SockHash};
 
 use super::{BpfError, Kernel, link, pins};
 
-/// The maps that are shared, with what they have room for: ends of connections, and offers. An end takes some 300 bytes; what is
-/// taken at once is 3 MB for the machine.
+/// The maps that are shared, with what they have room for: ends of connections, and offers. What is taken at once is
+/// 3 MB for the machine; an end takes some 300 bytes more.
 pub(super) const MAPS: [(&str, u32); 3] =
     [("NODE_PEERS", 65_536), ("NODE_SOCKETS", 65_536), ("NODE_OFFERS", 8_192)];
 
 /// No instance is named so: names begin with a letter or digit. (A bpffs allows no dots.)
 const PREFIX: &str = "_node_";
-const SCRATCH: &str = "_making_";
-/// Whoever makes a directory is done much earlier.
-const MAKING: Duration = Duration::from_secs(60);
+/// What is being made, or was left by somebody who was killed then.
+const SCRATCH: &str = "_making";
 
 /// The machine's directory, or one that is to become it.
 pub(super) struct Place {
     /// Where it is to be.
-    shared: PathBuf,
+    path: PathBuf,
     /// Where it is made; none: it is there already.
     scratch: Option<PathBuf>,
+    lock: Lock,
+}
+
+/// What an instance shares, until it holds it.
+pub(super) struct Shared {
+    /// The directory's name.
+    name: String,
+    _lock: Lock,
+}
+
+/// Keeps others from making what is shared, and from removing it. Whoever finds it there goes on beside others; who makes or
+/// removes it is alone.
+struct Lock(File);
+
+impl Lock {
+    /// Of those who find it.
+    fn beside_others(bpffs: &Path) -> io::Result<Self> {
+        let root = File::open(bpffs)?;
+        root.lock_shared()?;
+        Ok(Self(root))
+    }
+
+    /// Of who makes or removes it. What was found before may be otherwise.
+    fn alone(&self) -> io::Result<()> {
+        self.0.lock()
+    }
 }
 
 impl Place {
@@ -38,67 +62,52 @@ impl Place {
         let bpffs = pins::mounted_bpffs().ok_or_else(|| BpfError::Bypass {
             reason: "no bpffs that other instances see: mount -t bpf bpf /sys/fs/bpf".to_owned(),
         })?;
+        let lock = Lock::beside_others(&bpffs).map_err(|cause| file("lock", &bpffs, cause))?;
         let mut hasher = DefaultHasher::new();
         hasher.write(object);
         let of_all = bpffs.join("sidecar");
-        let shared = of_all.join(format!("{PREFIX}{:016x}", hasher.finish()));
-        if shared.is_dir() {
-            return Ok(Self { shared, scratch: None });
+        let path = of_all.join(format!("{PREFIX}{:016x}", hasher.finish()));
+        if path.is_dir() {
+            return Ok(Self { path, scratch: None, lock });
         }
-        // Two threads of a process do not arm at once.
-        let scratch = of_all.join(format!("{SCRATCH}{}", std::process::id()));
+        lock.alone().map_err(|cause| file("lock", &bpffs, cause))?;
+        if path.is_dir() {
+            return Ok(Self { path, scratch: None, lock });
+        }
+        let scratch = of_all.join(SCRATCH);
         let cleared = pins::gone(fs::remove_dir_all(&scratch));
         cleared.and_then(|()| pins::make(&scratch)).map_err(|cause| file("create", &scratch, cause))?;
-        Ok(Self { shared, scratch: Some(scratch) })
+        Ok(Self { path, scratch: Some(scratch), lock })
     }
 
     /// Where the maps are pinned while programs are loaded.
     pub(super) fn pins(&self) -> &Path {
-        self.scratch.as_ref().unwrap_or(&self.shared)
+        self.scratch.as_ref().unwrap_or(&self.path)
     }
 
-    /// Its name, under which an instance holds it.
-    pub(super) fn name(&self) -> String {
-        self.shared.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    /// Attaches the programs to maps that were just made, and shows them to others. False: somebody else was faster, and
-    /// these are not the machine's.
-    pub(super) fn publish(mut self, kernel: &mut Kernel) -> Result<bool, BpfError> {
-        let Some(scratch) = self.scratch.take() else { return Ok(true) };
-        let mut publish = || {
-            let sockets = kernel.node_sockets()?;
-            kernel.attach_bypass(sockets.as_fd(), "sidecar_node_bypass", "sidecar_node_gather")?;
-            match fs::rename(&scratch, &self.shared) {
-                Ok(()) => Ok(true),
-                Err(error) if self.shared.is_dir() => {
-                    tracing::debug!(%error, "another instance was faster");
-                    Ok(false)
-                }
-                Err(cause) => Err(file("rename", &scratch, cause)),
-            }
-        };
-        let published = publish();
-        if !matches!(published, Ok(true)) {
-            let _ = fs::remove_dir_all(&scratch);
-        }
-        published
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
+    /// Attaches the programs to maps that were just made, and shows them to others.
+    pub(super) fn publish(self, kernel: &mut Kernel) -> Result<Shared, BpfError> {
         if let Some(scratch) = &self.scratch {
-            let _ = fs::remove_dir_all(scratch);
+            let mut publish = || {
+                let sockets = kernel.node_sockets()?;
+                kernel.attach_bypass(sockets.as_fd(), "sidecar_node_bypass", "sidecar_node_gather")?;
+                fs::rename(scratch, &self.path).map_err(|cause| file("rename", scratch, cause))
+            };
+            publish().inspect_err(|_| {
+                let _ = fs::remove_dir_all(scratch);
+            })?;
         }
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Shared { name, _lock: self.lock })
     }
 }
 
 impl Kernel {
-    /// Holds what is shared as long as an instance's pins are there.
-    pub fn hold_shared(&mut self, instance: &Path) -> Result<(), BpfError> {
-        let Some(name) = self.shared.clone() else { return Ok(()) };
-        let path = instance.join(name);
+    /// Holds what is shared as long as an instance's pins are there; none: it is not held, and others may take it down. To be
+    /// called once, soon: until then nobody else can make or remove it.
+    pub fn hold_shared(&mut self, instance: Option<&Path>) -> Result<(), BpfError> {
+        let (Some(shared), Some(instance)) = (self.shared.take(), instance) else { return Ok(()) };
+        let path = instance.join(&shared.name);
         let sockets = self.node_sockets()?;
         link::pin(sockets.as_fd(), &path).map_err(|cause| file("pin a map as", &path, cause))
     }
@@ -113,26 +122,22 @@ impl Kernel {
     }
 }
 
-/// Removes what no instance holds any more, from the directory of all. Enrolled sockets keep their own hold on the programs. Who is
-/// just arming may lose it: its connections then find no other end, and stay with TCP.
+/// Removes what no instance holds any more, from the directory of all. Enrolled sockets keep their own hold on the programs.
 pub(super) fn remove_unused(of_all: &Path) {
-    let entries: Vec<PathBuf> =
-        fs::read_dir(of_all).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    let named = |path: &Path, prefix: &str| {
-        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
-    };
-    for path in entries.iter().filter(|path| named(path, PREFIX)) {
-        let held = path.file_name().is_some_and(|name| entries.iter().any(|one| one.join(name).exists()));
-        if !held {
+    let Some(bpffs) = of_all.parent() else { return };
+    let listed = Lock::beside_others(bpffs).and_then(|lock| {
+        lock.alone()?;
+        let entries = fs::read_dir(of_all)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        Ok((lock, entries))
+    });
+    // Nothing there, or nothing to be done about it: the next one to go tries again.
+    let Ok((_lock, entries)) = listed else { return };
+    for path in &entries {
+        let name = path.file_name().unwrap_or_default();
+        let is_held = || entries.iter().any(|instance| instance.join(name).exists());
+        if is_of_all(&name.to_string_lossy()) && !is_held() {
             let _ = fs::remove_dir_all(path);
         }
-    }
-    let is_old = |path: &Path| {
-        let age = fs::metadata(path).and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-        age.is_ok_and(|age| age.is_ok_and(|age| age > MAKING))
-    };
-    for path in entries.iter().filter(|path| named(path, SCRATCH) && is_old(path)) {
-        let _ = fs::remove_dir_all(path);
     }
 }
 

@@ -52,6 +52,10 @@ pub struct State {
     pub to_proxy: Counts,
     /// What the proxy sent to it, by path.
     pub to_program: Counts,
+    /// Bytes that TCP brought a second time from it.
+    pub repeated: u32,
+    /// It was broken off because bytes could not be handed on.
+    pub broken: bool,
 }
 
 /// What is found out at the first look.
@@ -290,8 +294,9 @@ impl Hop {
     fn take(&self, answer: &Answer) {
         let mut state = self.lock();
         if self.abroad.load(Ordering::Relaxed) {
-            self.ladder.meter.sent(&state.to_program, &answer.to_program);
+            self.ladder.meter.add(&state, answer);
         }
+        (state.repeated, state.broken) = (answer.repeated, answer.seen & seen::BROKEN != 0);
         (state.to_proxy, state.to_program) = (answer.to_proxy, answer.to_program);
     }
 

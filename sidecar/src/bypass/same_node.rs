@@ -8,7 +8,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
-use sidecar_common::bypass::{Counts, FALLBACKS, Fallback};
+use sidecar_common::bypass::{Answer, FALLBACKS, Fallback, seen};
+
+use super::hop::State;
 
 /// Over all hops, as they are asked. A handle: clones share it.
 #[derive(Clone, Default, Debug)]
@@ -19,6 +21,8 @@ struct Sums {
     hops: AtomicU64,
     messages: AtomicU64,
     bytes: AtomicU64,
+    repeated: AtomicU64,
+    broken: AtomicU64,
     fallbacks: [AtomicU64; FALLBACKS],
 }
 
@@ -28,16 +32,19 @@ impl Meter {
         self.0.hops.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A hop had sent so much, and has sent so much now.
-    pub(super) fn sent(&self, before: &Counts, now: &Counts) {
+    /// What was known of a hop, and what the kernel half says of it now.
+    pub(super) fn add(&self, before: &State, now: &Answer) {
         let add = |sum: &AtomicU64, before: u64, now: u64| {
             sum.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
         };
-        add(&self.0.messages, before.messages, now.messages);
-        add(&self.0.bytes, before.bytes, now.bytes);
-        for (i, sum) in self.0.fallbacks.iter().enumerate() {
-            add(sum, before.fallbacks[i].into(), now.fallbacks[i].into());
+        let (sent, sums) = (&now.to_program, &*self.0);
+        add(&sums.messages, before.to_program.messages, sent.messages);
+        add(&sums.bytes, before.to_program.bytes, sent.bytes);
+        for (i, sum) in sums.fallbacks.iter().enumerate() {
+            add(sum, before.to_program.fallbacks[i].into(), sent.fallbacks[i].into());
         }
+        add(&sums.repeated, before.repeated.into(), now.repeated.into());
+        add(&sums.broken, before.broken.into(), (now.seen & seen::BROKEN != 0).into());
     }
 }
 
@@ -52,6 +59,16 @@ impl Collector for Meter {
             ),
             ("sidecar_same_node_messages", "Messages sent to them without the TCP stack", &self.0.messages),
             ("sidecar_same_node_bytes", "Bytes sent to them without the TCP stack", &self.0.bytes),
+            (
+                "sidecar_same_node_repeated_bytes",
+                "Bytes that TCP brought a second time from them, and that were left out",
+                &self.0.repeated,
+            ),
+            (
+                "sidecar_same_node_broken_connections",
+                "Connections with them that were broken off because bytes could not be handed on",
+                &self.0.broken,
+            ),
         ];
         for (name, help, sum) in sums {
             of(sum).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;

@@ -15,6 +15,8 @@ use crate::observe::table::{Probe, Probed, Tracked};
 
 /// Both sockets of a connection, for whoever asks about it while it is up.
 pub struct Sockets {
+    /// Before the sockets, so that they are dropped first: the kernel half forgets what it counted as a socket closes.
+    hops: OnceLock<Hops>,
     /// The client's.
     pub client: TcpStream,
     /// The upstream's, once it is connected.
@@ -24,7 +26,6 @@ pub struct Sockets {
     /// Seen from the program.
     pub direction: Direction,
     shared: Arc<Shared>,
-    hops: OnceLock<Hops>,
 }
 
 /// The hops of a connection that may skip the TCP stack. The server's is one only where it is on this machine too.
@@ -37,12 +38,12 @@ impl Sockets {
     /// Those of a connection whose upstream is not connected yet.
     pub(super) fn new(client: TcpStream, direction: Direction, shared: Arc<Shared>) -> Self {
         Self {
+            hops: OnceLock::new(),
             client,
             upstream: OnceLock::new(),
             first_taken: AtomicBool::new(false),
             direction,
             shared,
-            hops: OnceLock::new(),
         }
     }
 
@@ -99,7 +100,7 @@ impl Sockets {
         let hop = |of_program: bool, direction| {
             let state = match of_program {
                 true => Arc::clone(state),
-                false if ladder.meets_proxies() => Arc::clone(&counters.same_node),
+                false if ladder.meets_proxies() => Arc::clone(counters.same_node.get_or_init(Arc::default)),
                 false => Arc::default(),
             };
             Hop::new(Arc::clone(&ladder), direction, self.shared.cgroups.clone(), state)

@@ -71,8 +71,8 @@ pub(super) struct UpstreamSocket {
 enum Which {
     /// The one of the client's connection that was dialled first.
     First(Arc<Sockets>, Arc<TcpStream>),
-    /// A later one.
-    Later(TcpStream, Option<Box<Hop>>),
+    /// A later one. Its hop is dropped first: the kernel half forgets what it counted as a socket closes.
+    Later(Option<Box<Hop>>, TcpStream),
 }
 
 // === impl ===
@@ -134,7 +134,7 @@ impl UpstreamSocket {
 
     /// Another one.
     pub(super) fn later(stream: TcpStream, hop: Option<Hop>) -> Self {
-        Self { which: Which::Later(stream, hop.map(Box::new)), unflushed: AtomicBool::new(false) }
+        Self { which: Which::Later(hop.map(Box::new), stream), unflushed: AtomicBool::new(false) }
     }
 
     /// Nothing waits to be written.
@@ -147,7 +147,7 @@ impl Socket for UpstreamSocket {
     fn stream(&self) -> &TcpStream {
         match &self.which {
             Which::First(_, stream) => stream,
-            Which::Later(stream, _) => stream,
+            Which::Later(_, stream) => stream,
         }
     }
 
@@ -159,7 +159,7 @@ impl Socket for UpstreamSocket {
         match &self.which {
             _ if bytes == 0 => {}
             Which::First(sockets, _) => sockets.upstream_message(),
-            Which::Later(stream, hop) => {
+            Which::Later(hop, stream) => {
                 if let Some(hop) = hop {
                     hop.message(stream);
                 }

@@ -176,7 +176,9 @@ mod tests {
         assert!(lines.iter().all(|line| line.trim_end() == *line));
         assert!(lines[1].contains(" connecting  1s   78B   2.0KiB    tcp   85us  -"), "{text}");
         assert!(!lines[0].contains("CGROUP"));
-        assert!(Table::new(true).render(&[]).trim_end().ends_with("BYPASS  WHY  SAME-NODE  CGROUP  POLICY  ID"));
+        assert!(
+            Table::new(true).render(&[]).trim_end().ends_with("BYPASS  WHY  SAME-NODE  CGROUP  POLICY  ID")
+        );
     }
 
     #[test]

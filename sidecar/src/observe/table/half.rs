@@ -53,8 +53,8 @@ pub struct Counters {
     pub received: AtomicU64,
     /// What of it went from socket to socket, and why the rest did not.
     pub bypass: Arc<Mutex<State>>,
-    /// The same of the hop to another proxy of this machine.
-    pub same_node: Arc<Mutex<State>>,
+    /// The same of the hop to another proxy of this machine, where one is looked for.
+    pub same_node: OnceLock<Arc<Mutex<State>>>,
 }
 
 /// An event of the kernel half.
@@ -127,7 +127,7 @@ impl ProxyHalf {
 
     /// The same of the hop to another proxy; `None`: it was not looked for.
     pub(super) fn same_node(&self) -> Option<State> {
-        let state = self.counters.same_node.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.counters.same_node.get()?.lock().unwrap_or_else(PoisonError::into_inner);
         state.reason.is_some().then(|| state.clone())
     }
 }
