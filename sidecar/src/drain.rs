@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 /// How far the end has come. Never goes back.
@@ -15,6 +15,15 @@ enum Phase {
     /// The application is gone: a connection ends once what the application sent has been delivered.
     ApplicationGone,
     /// All connections end now.
+    Forced,
+}
+
+/// Why a connection is to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Over {
+    /// The application is gone, and all that it sent is delivered.
+    Delivered,
+    /// The time for that is over.
     Forced,
 }
 
@@ -65,9 +74,19 @@ impl Drain {
         self.reached(Phase::Draining).await;
     }
 
-    /// Resolves when the application is gone.
-    pub async fn without_application(&self) {
-        self.reached(Phase::ApplicationGone).await;
+    /// Resolves when a connection is to end: at once, or since the application is gone and `delivered` has told that all that it
+    /// sent is.
+    pub async fn over(&self, delivered: &Notify) -> Over {
+        let mut phase = self.phase.subscribe();
+        let forced = |now: &Phase| *now == Phase::Forced;
+        // The sender is `self`, so it cannot be gone.
+        if phase.wait_for(|now| *now >= Phase::ApplicationGone).await.is_ok_and(|now| forced(&now)) {
+            return Over::Forced;
+        }
+        tokio::select! {
+            () = delivered.notified() => Over::Delivered,
+            _ = phase.wait_for(forced) => Over::Forced,
+        }
     }
 
     /// Resolves when connections are to end at once.
@@ -129,7 +148,9 @@ mod tests {
         let drain = Drain::new(1);
         drain.application_gone();
         drain.start();
-        drain.without_application().await;
         assert!(drain.is_draining());
+        let delivered = Notify::new();
+        delivered.notify_one();
+        assert_eq!(drain.over(&delivered).await, Over::Delivered);
     }
 }

@@ -1,10 +1,13 @@
 //! Forwarding one TCP connection as bytes: from the accepted socket to the upstream and back, until both are closed.
 
+use std::pin::pin;
+
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::Mode;
 use crate::connection::{Accepted, Connection, Ingress};
+use crate::drain::Over;
 use crate::http::Sent;
 use crate::net::addrs::{ClientAddr, Direction, OrigDst, UpstreamAddr};
 use crate::net::copy::{self, End, Meters, Progress};
@@ -97,16 +100,13 @@ async fn exchange(connection: &Connection, upstream: &TcpStream) -> CloseReason 
         Direction::Inbound => (Meters { forth: &counters.received, back: &counters.sent }, &progress.back),
     };
     sockets.climb(tracked);
-    let delivered = async {
-        shared.drain.without_application().await;
-        from_application.notified().await;
-    };
-    let told = async {
-        tokio::select! {
-            () = delivered => CloseReason::Finished,
-            () = shared.drain.forced() => CloseReason::Drained,
+    // Pinned here, and lent: a future that is handed over is in memory twice, and there is one for each connection.
+    let told = pin!(async {
+        match shared.drain.over(from_application).await {
+            Over::Delivered => CloseReason::Finished,
+            Over::Forced => CloseReason::Drained,
         }
-    };
+    });
     let ends = (&sockets.client, upstream);
     match copy::bidirectional(ends, meters, &progress, &**sockets, settings.timeouts.idle, told).await {
         End::Finished => CloseReason::Finished,

@@ -83,14 +83,25 @@ const SOON: Duration = Duration::from_millis(50);
 // === impl ===
 
 /// Serves a connection to its end. Never fails: what goes wrong is its close reason. The client is reset when the
-/// upstream cannot be reached, since it has seen its connection open.
-pub async fn serve(
+/// upstream cannot be reached, since it has seen its connection open. What is returned has begun, and is as small as it gets: there
+/// is one for each connection.
+pub fn serve(
     shared: Arc<Shared>,
     client: TcpStream,
     peer: SocketAddr,
     ingress: Ingress,
     permit: OwnedSemaphorePermit,
-) {
+) -> impl Future<Output = ()> + Send + 'static {
+    let connection = begin(shared, client, peer, ingress);
+    async move {
+        let reason = connection.carry().await;
+        connection.end(reason).await;
+        drop(permit);
+    }
+}
+
+/// Finds out whose it is, and lists it.
+fn begin(shared: Arc<Shared>, client: TcpStream, peer: SocketAddr, ingress: Ingress) -> Connection {
     let settings = shared.settings.now();
     let ingress = ingress.by(&settings);
     let direction = ingress.direction();
@@ -122,25 +133,7 @@ pub async fn serve(
     });
     let tls = OnceLock::new();
     let accepted = Arc::new(Accepted { shared, settings, sockets, ingress, destination, id, peer, tls });
-    let connection = Connection { accepted, tracked };
-    let reason = connection.carry().await;
-    let Connection { accepted, tracked } = connection;
-    let (shared, sockets) = (&accepted.shared, &accepted.sockets);
-    if reason != CloseReason::Finished {
-        tokio::select! {
-            () = deliver(sockets, reason) => {}
-            () = shared.drain.forced() => {}
-        }
-        reset(&sockets.client);
-        if let Some(upstream) = sockets.upstream.get() {
-            reset(upstream);
-        }
-    }
-    // Whether anybody looks at it or not: it goes into the totals.
-    sockets.count();
-    tracked.close(reason);
-    drop(accepted);
-    drop(permit);
+    Connection { accepted, tracked }
 }
 
 /// Resets a connection for which there is no room.
@@ -174,6 +167,25 @@ fn reset(stream: &TcpStream) {
 }
 
 impl Connection {
+    /// Resets what did not end well, and counts what went over it.
+    async fn end(self, reason: CloseReason) {
+        let Self { accepted, tracked } = self;
+        let (shared, sockets) = (&accepted.shared, &accepted.sockets);
+        if reason != CloseReason::Finished {
+            tokio::select! {
+                () = Box::pin(deliver(sockets, reason)) => {}
+                () = shared.drain.forced() => {}
+            }
+            reset(&sockets.client);
+            if let Some(upstream) = sockets.upstream.get() {
+                reset(upstream);
+            }
+        }
+        // Whether anybody looks at it or not: it goes into the totals.
+        sockets.count();
+        tracked.close(reason);
+    }
+
     /// By what it speaks.
     async fn carry(&self) -> CloseReason {
         let reason = self.served().await;
@@ -184,11 +196,13 @@ impl Connection {
 
     /// Each part in a box: a connection takes the memory of what it does, not of the most that it could do.
     async fn served(&self) -> CloseReason {
-        let told = tokio::select! {
-            told = Box::pin(self.spoken()) => told,
-            () = self.accepted.shared.drain.forced() => return CloseReason::Drained,
+        let told = async {
+            tokio::select! {
+                told = self.spoken() => told,
+                () = self.accepted.shared.drain.forced() => Err(CloseReason::Drained),
+            }
         };
-        match told {
+        match Box::pin(told).await {
             Ok(Spoken::Http1) => Box::pin(http::serve(self, http::Version::Http1)).await,
             Ok(Spoken::Http2) => Box::pin(http::serve(self, http::Version::Http2)).await,
             Ok(Spoken::Tls | Spoken::Bytes) if self.accepted.shared.http.is_guarded(&self.accepted) => {
@@ -198,9 +212,8 @@ impl Connection {
                 let accepted = &self.accepted;
                 if accepted.may_be_routed() {
                     let patience = accepted.settings.detection.timeout;
-                    let name =
-                        detect::server_name(&accepted.sockets.client, patience).await.unwrap_or_default();
-                    let _ = accepted.tls.set(name);
+                    let name = Box::pin(detect::server_name(&accepted.sockets.client, patience)).await;
+                    let _ = accepted.tls.set(name.unwrap_or_default());
                 }
                 Box::pin(opaque::forward(self)).await
             }

@@ -9,6 +9,7 @@ mod way;
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -107,7 +108,7 @@ pub async fn bidirectional<T>(
     progress: &Progress,
     observer: &(dyn Observer + Sync),
     idle: Duration,
-    told: impl Future<Output = T>,
+    told: Pin<&mut impl Future<Output = T>>,
 ) -> End<T> {
     // What moved, and what waits in the kernel for a slow receiver, which moves without us.
     let position = || {

@@ -26,7 +26,8 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Connections by their id.
 pub(super) struct Joined {
     capacity: usize,
-    live: HashMap<ConnectionId, Entry>,
+    /// In boxes: the map has room for up to twice as many as there are.
+    live: HashMap<ConnectionId, Box<Entry>>,
     /// When each recent connection closed. Holds at most `capacity`; beyond it late events are not recognised.
     finished: HashMap<ConnectionId, Instant>,
 }
@@ -87,7 +88,7 @@ impl Joined {
 
     /// The connections that were told of.
     pub(super) fn announced(&self) -> impl Iterator<Item = &Entry> {
-        self.live.values().filter(|entry| entry.announced)
+        self.live.values().map(|entry| &**entry).filter(|entry| entry.announced)
     }
 
     /// Those whose program's socket is open as far as events say.
@@ -117,7 +118,7 @@ impl Joined {
         }
         self.finished.remove(&id);
         let facts = Facts::of_proxy(&half.opening);
-        let entry = self.live.entry(id).or_insert_with(|| Entry::new(facts, now));
+        let entry = self.live.entry(id).or_insert_with(|| Box::new(Entry::new(facts, now)));
         entry.facts = facts;
         entry.proxy = Some(ProxySide { half, closed: None });
         entry.announce(changes);
@@ -153,7 +154,8 @@ impl Joined {
         if self.finished.contains_key(&id) || (!known && self.live.len() >= self.capacity) {
             return;
         }
-        let entry = self.live.entry(id).or_insert_with(|| Entry::new(Facts::of_kernel(&half), now));
+        let entry = self.live.entry(id);
+        let entry = entry.or_insert_with(|| Box::new(Entry::new(Facts::of_kernel(&half), now)));
         entry.kernel = Some(KernelSide { half, closed });
         self.finish_if_over(id, now, changes);
     }
@@ -189,7 +191,7 @@ impl Joined {
     }
 
     fn finish_if_over(&mut self, id: ConnectionId, now: Instant, changes: &mut Vec<Change>) {
-        if self.live.get(&id).is_some_and(Entry::is_over) {
+        if self.live.get(&id).is_some_and(|entry| entry.is_over()) {
             self.finish(id, now, changes);
         }
     }
@@ -199,7 +201,7 @@ impl Joined {
             if self.finished.len() < self.capacity {
                 self.finished.insert(id, now);
             }
-            changes.push(Change::Closed(entry));
+            changes.push(Change::Closed(*entry));
         }
     }
 }
