@@ -23,6 +23,12 @@ pub struct Layout {
     pub sock_rcvlowat: u32,
     /// `struct sock`: `__sk_common.skc_flags`, which the kernel calls `sk_flags`.
     pub sock_flags: u32,
+    /// `struct sock`: the number of the bit `SOCK_RCVBUF_LOCK` in `sk_userlocks`, from the structure's start.
+    pub sock_rcvbuf_lock: u32,
+    /// `struct sock`: `__sk_common.skc_net.net`.
+    pub sock_net: u32,
+    /// `struct net`: `ipv4.sysctl_tcp_rmem`, of which the third is the greatest.
+    pub net_tcp_rmem: u32,
     /// `struct sock`: `sk_socket`.
     pub sock_socket: u32,
     /// `struct socket`: `sk`.
@@ -51,10 +57,16 @@ pub struct Layout {
     pub tcp_copied_seq: u32,
     /// `struct tcp_sock`: `rcv_nxt`.
     pub tcp_rcv_nxt: u32,
+    /// `struct tcp_sock`: `rcv_wup`.
+    pub tcp_rcv_wup: u32,
+    /// `struct tcp_sock`: `rcv_wnd`.
+    pub tcp_rcv_wnd: u32,
     /// The number of the bit `SOCK_ZEROCOPY` in `sk_flags`.
     pub zerocopy_bit: u32,
     /// The kernel's number of the type `struct tcp_sock`.
     pub type_tcp_sock: u32,
+    /// That of `struct net`.
+    pub type_net: u32,
     /// That of `struct socket`.
     pub type_socket: u32,
     /// That of `struct file`.
@@ -278,7 +290,7 @@ pub struct Offer {
 }
 
 shared! {
-    Layout = 100;
+    Layout = 124;
     Counts = 40;
     Peer = 136;
     Question = 72;

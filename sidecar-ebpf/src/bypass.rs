@@ -93,7 +93,7 @@ fn unfit(own: Own, entry: &mut Peer, cookie: u64, peer: Socket, size: u32) -> Op
     if peer.all_read_until(next) != Some(true) {
         return Some(Fallback::Unread);
     }
-    (peer.has_room_for(size) != Some(true)).then_some(Fallback::Full)
+    (peer.has_room_for(size, next) != Some(true)).then_some(Fallback::Full)
 }
 
 #[inline(always)]

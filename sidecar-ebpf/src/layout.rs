@@ -14,6 +14,9 @@ static LAYOUT: Layout = Layout {
     sock_rcvbuf: 0,
     sock_rcvlowat: 0,
     sock_flags: 0,
+    sock_rcvbuf_lock: 0,
+    sock_net: 0,
+    net_tcp_rmem: 0,
     sock_socket: 0,
     socket_sk: 0,
     socket_file: 0,
@@ -28,8 +31,11 @@ static LAYOUT: Layout = Layout {
     tcp_snd_una: 0,
     tcp_copied_seq: 0,
     tcp_rcv_nxt: 0,
+    tcp_rcv_wup: 0,
+    tcp_rcv_wnd: 0,
     zerocopy_bit: 0,
     type_tcp_sock: 0,
+    type_net: 0,
     type_socket: 0,
     type_file: 0,
     rdonly_cast: 0,
@@ -103,12 +109,36 @@ impl Socket {
         self.read(offset!(tcp_write_seq))
     }
 
-    /// True when its receive buffer takes so many bytes more.
+    /// True when its receive buffer takes so many bytes more, of which the first would have this number.
+    ///
+    /// And when what its window lets TCP send from there on (`tcp_receive_window`) fits as well: in the buffer as it is, or as TCP
+    /// makes it when it is full (`tcp_clamp_window`). Otherwise it would be dropped, and come again only when the retransmission
+    /// timer has run out, which doubles for as long as the reader reads nothing.
     #[inline(always)]
-    pub fn has_room_for(self, bytes: u32) -> Option<bool> {
+    pub fn has_room_for(self, bytes: u32, next: u32) -> Option<bool> {
         let used: i32 = self.read(offset!(sock_rmem_alloc))?;
         let size: i32 = self.read(offset!(sock_rcvbuf))?;
-        Some(i64::from(used) + i64::from(bytes) <= i64::from(size))
+        let advertised_at: u32 = self.read(offset!(tcp_rcv_wup))?;
+        let window: u32 = self.read(offset!(tcp_rcv_wnd))?;
+        let promised = advertised_at.wrapping_add(window).wrapping_sub(next) as i32;
+        let then = i64::from(used) + i64::from(bytes);
+        let with_promised = then + i64::from(promised.max(0));
+        if with_promised <= i64::from(size) {
+            return Some(true);
+        }
+        Some(then <= i64::from(size) && with_promised <= i64::from(self.most_buffer()?))
+    }
+
+    /// What its receive buffer may grow to.
+    #[inline(always)]
+    fn most_buffer(self) -> Option<i32> {
+        let lock = offset!(sock_rcvbuf_lock);
+        let locks: u8 = self.read(lock / 8)?;
+        if locks >> (lock % 8) & 1 != 0 {
+            return Some(0);
+        }
+        let net: u64 = self.read(offset!(sock_net))?;
+        read(net, offset!(type_net), offset!(net_tcp_rmem) + 2 * size_of::<i32>() as u32)
     }
 
     /// True when its program waits for more than one byte at a time (`SO_RCVLOWAT`, socket(7)).

@@ -17,8 +17,20 @@ const TYPE_BYTES: usize = 12;
 const DEPTH: usize = 16;
 
 /// The structures that fields are looked up in.
-const STRUCTS: [&str; 8] =
-    ["fdtable", "file", "files_struct", "inet_connection_sock", "sock", "socket", "task_struct", "tcp_sock"];
+const STRUCTS: [&str; 9] = [
+    "fdtable",
+    "file",
+    "files_struct",
+    "inet_connection_sock",
+    "net",
+    "sock",
+    "socket",
+    "task_struct",
+    "tcp_sock",
+];
+
+/// Which bit of `sk_userlocks` that is (include/net/sock.h: 2).
+const SOCK_RCVBUF_LOCK: u32 = 1;
 
 /// include/uapi/linux/btf.h, `BTF_KIND_*`.
 mod kind {
@@ -79,6 +91,10 @@ pub(super) fn layout() -> Result<Layout, String> {
         sock_rcvbuf: at("sock", &["sk_rcvbuf"], 4)?,
         sock_rcvlowat: at("sock", &["sk_rcvlowat"], 4)?,
         sock_flags: at("sock", &["__sk_common", "skc_flags"], 8)?,
+        sock_rcvbuf_lock: types.bits("sock", "sk_userlocks").ok_or("this kernel has no sock.sk_userlocks")?
+            + SOCK_RCVBUF_LOCK,
+        sock_net: at("sock", &["__sk_common", "skc_net", "net"], 8)?,
+        net_tcp_rmem: at("net", &["ipv4", "sysctl_tcp_rmem"], 12)?,
         sock_socket: at("sock", &["sk_socket"], 8)?,
         socket_sk: at("socket", &["sk"], 8)?,
         socket_file: at("socket", &["file"], 8)?,
@@ -93,8 +109,11 @@ pub(super) fn layout() -> Result<Layout, String> {
         tcp_snd_una: at("tcp_sock", &["snd_una"], 4)?,
         tcp_copied_seq: at("tcp_sock", &["copied_seq"], 4)?,
         tcp_rcv_nxt: at("tcp_sock", &["rcv_nxt"], 4)?,
+        tcp_rcv_wup: at("tcp_sock", &["rcv_wup"], 4)?,
+        tcp_rcv_wnd: at("tcp_sock", &["rcv_wnd"], 4)?,
         zerocopy_bit: bit("SOCK_ZEROCOPY")?,
         type_tcp_sock: number("tcp_sock")?,
+        type_net: number("net")?,
         type_socket: number("socket")?,
         type_file: number("file")?,
         rdonly_cast: types.rdonly_cast.unwrap_or_default(),
@@ -158,6 +177,19 @@ impl<'a> Types<'a> {
         Some((bits / 8, self.size(at)?))
     }
 
+    /// Where the bits of a member begin, from the structure's start, whether it is a bitfield or not: that changes. (In the order
+    /// of a little-endian machine.)
+    fn bits(&self, structure: &str, name: &str) -> Option<u32> {
+        let at = *self.structs.get(structure)?;
+        let bitfields = word(self.bytes, at + 4)? >> 31 != 0;
+        (0..self.count(at)?).find_map(|index| {
+            let entry = at + TYPE_BYTES + index * 12;
+            let place = word(self.bytes, entry + 8)?;
+            let is_it = self.name(word(self.bytes, entry)?)? == name;
+            is_it.then_some(if bitfields { place & 0x00ff_ffff } else { place })
+        })
+    }
+
     /// A member's type and offset in bits; also one of an anonymous structure within.
     fn member(&self, at: usize, name: &str, depth: usize) -> Option<(u32, u32)> {
         let bitfields = word(self.bytes, at + 4)? >> 31 != 0;
@@ -203,6 +235,11 @@ impl<'a> Types<'a> {
     fn size(&self, at: usize) -> Option<usize> {
         match self.kind(at)? {
             kind::PTR => Some(8),
+            // `struct btf_array`: the elements' type, the index's, and how many.
+            kind::ARRAY => {
+                let element = self.resolve(word(self.bytes, at + TYPE_BYTES)?)?;
+                Some(self.size(element)? * word(self.bytes, at + TYPE_BYTES + 8)? as usize)
+            }
             kind::INT | kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 => {
                 Some(word(self.bytes, at + 8)? as usize)
             }
