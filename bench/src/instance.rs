@@ -3,6 +3,8 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -17,6 +19,9 @@ use crate::mode::Mode;
 use crate::routes;
 use crate::suite::Suite;
 use crate::token::Token;
+
+/// How long after a proxy's start it is looked at: what starting took has been given back then, as far as it is.
+const REST: Duration = Duration::from_secs(2);
 
 /// Where Envoy's administration page is, which is not captured.
 const ENVOY_ADMIN: u16 = 15000;
@@ -76,6 +81,10 @@ impl Instance {
             Mode::EnvoyEbpf => envoy(&netns, mode, suite, Interception::Ebpf)?,
         };
         let mut instance = Self { mode, idle: Memory::default(), proxy, netns };
+        #[allow(clippy::disallowed_methods, reason = "there is nothing to wait for but the time")]
+        if instance.pid().is_some() {
+            thread::sleep(REST);
+        }
         instance.idle = instance.memory()?;
         if mode == Mode::Policies {
             instance.refuses_strangers()?;
