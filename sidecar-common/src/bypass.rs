@@ -103,10 +103,10 @@ pub struct Peer {
     pub released: u32,
     /// Not 0: bytes of this connection could not be handed on, so nothing more comes or goes. The same at both ends.
     pub broken: u32,
-    /// Bytes that TCP brought a second time to this end, and that were left out.
-    pub repeated: u32,
     /// Which arming made this entry.
     pub arming: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// The cookie under which this entry is. The kernel may use a removed entry for another at once, while a program still
     /// holds it (since Linux 6.1): who writes what others decide by looks first whether it still is its own.
     pub own: u64,
@@ -214,7 +214,7 @@ pub mod term {
     pub const SAME_NODE: u32 = 1 << 2;
 }
 
-/// The answer to a [`Question`].
+/// The answer to a [`Question`]. An agent and its Pods' proxies may be of different versions: its size stays.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Answer {
@@ -222,10 +222,6 @@ pub struct Answer {
     pub seen: u32,
     /// Which arming answers: a packet is answered by the one that is there now.
     pub arming: u32,
-    /// Bytes that TCP brought a second time to the proxy's end, and that were left out.
-    pub repeated: u32,
-    /// Always 0.
-    pub reserved: u32,
     /// What the program sent to the proxy.
     pub to_proxy: Counts,
     /// What the proxy sent to the program.
@@ -294,7 +290,7 @@ shared! {
     Counts = 40;
     Peer = 136;
     Question = 72;
-    Answer = 96;
+    Answer = 88;
     OfferKey = 48;
     Offer = 16;
 }

@@ -224,7 +224,6 @@ fn tally(question: &Question, answer: &mut Answer, seen: &mut Seen, pairs: Pairs
     let Some(ours) = (unsafe { pairs.peers.get(question.cookie) }) else { return };
     answer.to_program = ours.sent;
     answer.to_proxy = ours.received;
-    answer.repeated = ours.repeated;
     seen.note(seen::BLOCKED, ours.blocking != 0);
     seen.note(seen::BROKEN, ours.broken != 0);
     let program = ours.cookie;

@@ -55,7 +55,6 @@ pub fn pass(ctx: &SkBuffContext, pairs: Pairs) -> u32 {
     // It may have become another's meanwhile, where nobody reads this end any more.
     // SAFETY: a field of a map value, aligned. Volatile: it is read again.
     if unsafe { core::ptr::read_volatile(&raw const entry.own) } == cookie {
-        entry.repeated = entry.repeated.wrapping_add(old);
         entry.gathered = first.wrapping_add(length);
     }
     sk_action::SK_PASS
@@ -95,6 +94,10 @@ fn copied_until(ctx: &SkBuffContext) -> Option<u32> {
 /// connection must end rather than go on without them: nothing more comes, and who sends gets an error (EACCES).
 #[inline(always)]
 fn broken(entry: &mut Peer, cookie: u64, pairs: Pairs) -> u32 {
+    // SAFETY: a field of a map value, aligned. Volatile: it is read again.
+    if unsafe { core::ptr::read_volatile(&raw const entry.own) } != cookie {
+        return sk_action::SK_DROP;
+    }
     entry.broken = 1;
     if let Some(other) = pairs.peers.get_ptr_mut(entry.cookie)
         // SAFETY: see `maps`.

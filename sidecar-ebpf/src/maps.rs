@@ -120,14 +120,13 @@ static NO_PEER: Peer = Peer {
     gathered: 0,
     released: 0,
     broken: 0,
-    repeated: 0,
     arming: 0,
+    reserved: 0,
     own: 0,
 };
 
 /// The same of [`ANSWERS`].
-static NO_ANSWER: Answer =
-    Answer { seen: 0, arming: 0, repeated: 0, reserved: 0, to_proxy: NOTHING_SENT, to_program: NOTHING_SENT };
+static NO_ANSWER: Answer = Answer { seen: 0, arming: 0, to_proxy: NOTHING_SENT, to_program: NOTHING_SENT };
 
 const NOTHING_SENT: Counts = Counts { messages: 0, bytes: 0, fallbacks: [0; FALLBACKS] };
 

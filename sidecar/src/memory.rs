@@ -46,11 +46,14 @@ pub fn give_back() {
 /// is needed again comes from the page cache. Takes milliseconds.
 pub fn give_back_code() {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    // The first part of the file is constants, which nothing relocates; a later one that can only be read was written before.
-    let clean = |line: &str| line.contains(" r-xp ") || line.contains(" r--p 00000000 ");
-    let is_file = |line: &str| line.contains(" /");
-    let code = maps.lines().filter(|line| clean(line) && is_file(line));
-    for (start, end) in code.filter_map(|line| line.split_once(' ')?.0.split_once('-')) {
+    let mut last = "";
+    for line in maps.lines() {
+        let Some((range, rest)) = line.split_once(' ') else { continue };
+        let Some((_, file)) = rest.split_once(" /") else { continue };
+        let is_first = std::mem::replace(&mut last, file) != file;
+        // The first part of a file is constants, which nothing relocates; a later one that can only be read was written before.
+        let is_clean = line.contains(" r-xp ") || (is_first && line.contains(" r--p 00000000 "));
+        let Some((start, end)) = range.split_once('-').filter(|_| is_clean) else { continue };
         let bound = |text| usize::from_str_radix(text, 16);
         if let (Ok(start), Ok(end)) = (bound(start), bound(end)) {
             // SAFETY: pages of a file that are mapped to be read or run, and were never written: the kernel reads them

@@ -2,11 +2,13 @@
 //! programs at one of them. All of it is pinned in a directory beside those of instances. It is named after the object, so
 //! that other versions, which may have other maps and programs, do not meet: what is between them goes by TCP.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aya::maps::{MapError, SockHash};
 
@@ -21,6 +23,9 @@ pub(super) const MAPS: [(&str, u32); 3] =
 const PREFIX: &str = "_node_";
 /// What is being made, or was left by somebody who was killed then.
 const SCRATCH: &str = "_making";
+/// How long a lock is waited for: loading programs takes a second at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+const BETWEEN: Duration = Duration::from_millis(5);
 
 /// The machine's directory, or one that is to become it.
 pub(super) struct Place {
@@ -46,13 +51,29 @@ impl Lock {
     /// Of those who find it.
     fn beside_others(bpffs: &Path) -> io::Result<Self> {
         let root = File::open(bpffs)?;
-        root.lock_shared()?;
+        patiently(|| root.try_lock_shared())?;
         Ok(Self(root))
     }
 
-    /// Of who makes or removes it. What was found before may be otherwise.
+    /// Of who makes or removes it. What was found before may be otherwise: the lock is let go of for a moment.
     fn alone(&self) -> io::Result<()> {
-        self.0.lock()
+        patiently(|| self.0.try_lock())
+    }
+}
+
+/// Tries for some time. Whoever may open a bpffs may keep it locked, and nobody is to wait for that.
+#[allow(clippy::disallowed_methods, reason = "flock(2) has no deadline")]
+fn patiently(mut lock: impl FnMut() -> Result<(), TryLockError>) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() > deadline => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "somebody else keeps it locked"));
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN),
+        }
     }
 }
 
@@ -72,7 +93,9 @@ impl Place {
         }
         lock.alone().map_err(|cause| file("lock", &bpffs, cause))?;
         if path.is_dir() {
-            return Ok(Self { path, scratch: None, lock });
+            // Somebody else was faster: again, beside others.
+            drop(lock);
+            return Self::find(object);
         }
         let scratch = of_all.join(SCRATCH);
         let cleared = pins::gone(fs::remove_dir_all(&scratch));
@@ -86,19 +109,24 @@ impl Place {
     }
 
     /// Attaches the programs to maps that were just made, and shows them to others.
-    pub(super) fn publish(self, kernel: &mut Kernel) -> Result<Shared, BpfError> {
+    pub(super) fn publish(mut self, kernel: &mut Kernel) -> Result<Shared, BpfError> {
         if let Some(scratch) = &self.scratch {
-            let mut publish = || {
-                let sockets = kernel.node_sockets()?;
-                kernel.attach_bypass(sockets.as_fd(), "sidecar_node_bypass", "sidecar_node_gather")?;
-                fs::rename(scratch, &self.path).map_err(|cause| file("rename", scratch, cause))
-            };
-            publish().inspect_err(|_| {
-                let _ = fs::remove_dir_all(scratch);
-            })?;
+            let sockets = kernel.node_sockets()?;
+            kernel.attach_bypass(sockets.as_fd(), "sidecar_node_bypass", "sidecar_node_gather")?;
+            fs::rename(scratch, &self.path).map_err(|cause| file("rename", scratch, cause))?;
+            self.scratch = None;
         }
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Shared { name, _lock: self.lock })
+        let lock = self.lock.0.try_clone().map_err(|cause| file("keep locked", &self.path, cause))?;
+        Ok(Shared { name, _lock: Lock(lock) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(scratch) = &self.scratch {
+            let _ = fs::remove_dir_all(scratch);
+        }
     }
 }
 

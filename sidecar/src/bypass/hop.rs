@@ -52,8 +52,6 @@ pub struct State {
     pub to_proxy: Counts,
     /// What the proxy sent to it, by path.
     pub to_program: Counts,
-    /// Bytes that TCP brought a second time from it.
-    pub repeated: u32,
     /// It was broken off because bytes could not be handed on.
     pub broken: bool,
 }
@@ -296,7 +294,7 @@ impl Hop {
         if self.abroad.load(Ordering::Relaxed) {
             self.ladder.meter.add(&state, answer);
         }
-        (state.repeated, state.broken) = (answer.repeated, answer.seen & seen::BROKEN != 0);
+        state.broken = answer.seen & seen::BROKEN != 0;
         (state.to_proxy, state.to_program) = (answer.to_proxy, answer.to_program);
     }
 

@@ -21,7 +21,6 @@ struct Sums {
     hops: AtomicU64,
     messages: AtomicU64,
     bytes: AtomicU64,
-    repeated: AtomicU64,
     broken: AtomicU64,
     fallbacks: [AtomicU64; FALLBACKS],
 }
@@ -43,7 +42,6 @@ impl Meter {
         for (i, sum) in sums.fallbacks.iter().enumerate() {
             add(sum, before.to_program.fallbacks[i].into(), sent.fallbacks[i].into());
         }
-        add(&sums.repeated, before.repeated.into(), now.repeated.into());
         add(&sums.broken, before.broken.into(), (now.seen & seen::BROKEN != 0).into());
     }
 }
@@ -59,11 +57,6 @@ impl Collector for Meter {
             ),
             ("sidecar_same_node_messages", "Messages sent to them without the TCP stack", &self.0.messages),
             ("sidecar_same_node_bytes", "Bytes sent to them without the TCP stack", &self.0.bytes),
-            (
-                "sidecar_same_node_repeated_bytes",
-                "Bytes that TCP brought a second time from them, and that were left out",
-                &self.0.repeated,
-            ),
             (
                 "sidecar_same_node_broken_connections",
                 "Connections with them that were broken off because bytes could not be handed on",

@@ -267,13 +267,15 @@ fn hazard_10_same_addresses_are_no_proof() {
 
 /// Connections whose readers stop.
 const READERS: u64 = 100;
+/// Their send and receive buffers to begin with.
+const BUFFER: u64 = 64 << 10;
 
 /// A reader that stops in one Pod holds its sender in the other, with no more under way than fits: three hops with a send and a
 /// receive buffer each, and what two proxies copy.
 #[test]
 fn hazard_3_slow_readers() {
     require!(root);
-    slow_readers(&config("full"), READERS);
+    slow_readers(&config("full"), READERS, BUFFER);
 }
 
 /// Readers go on one after another, as soon as their turn comes, with receive buffers that cannot grow: redirected bytes have not
@@ -281,18 +283,24 @@ fn hazard_3_slow_readers() {
 #[test]
 fn hazard_16_promised_room() {
     require!(root);
-    slow_readers(&Config::new(Mode::Ebpf).bypass("full"), 0);
+    slow_readers(&Config::new(Mode::Ebpf).bypass("full"), 0, BUFFER);
+}
+
+/// The same with buffers that grow when they are full.
+#[test]
+fn hazard_16_room_to_grow() {
+    require!(root);
+    slow_readers(&Config::new(Mode::Ebpf).bypass("full"), 0, 8 * BUFFER);
 }
 
 #[track_caller]
-fn slow_readers(config: &Config, hops: u64) {
-    const BUFFER: u64 = 64 << 10;
+fn slow_readers(config: &Config, hops: u64, most_to_receive: u64) {
     // Of each hop, a queue on both sides takes a segment of 64 KiB more than its size, when it is not full yet.
-    const BOUND: u64 = 3 * 2 * (BUFFER + (64 << 10)) + 2 * (256 << 10);
+    let bound = 3 * (BUFFER + most_to_receive + 2 * (64 << 10)) + 2 * (256 << 10);
     let pods = Pods::new(config);
     for netns in [&pods.net.pod, &pods.net.peer] {
         netns.sysctl("net/ipv4/tcp_wmem", &format!("4096 16384 {BUFFER}"));
-        netns.sysctl("net/ipv4/tcp_rmem", &format!("4096 {BUFFER} {BUFFER}"));
+        netns.sysctl("net/ipv4/tcp_rmem", &format!("4096 {BUFFER} {most_to_receive}"));
     }
     let number_of_readers = READERS.to_string();
     let start = |sidecar: &Sidecar, command: &str, more: &[&str]| {
@@ -301,10 +309,10 @@ fn slow_readers(config: &Config, hops: u64) {
     };
     let mut server = start(&pods.server, "deaf", &[]);
     server.wait_for_output("listening");
-    let mut client = start(&pods.client, "flood", &["--size", &(4 * BOUND).to_string()]);
+    let mut client = start(&pods.client, "flood", &["--size", &(4 * bound).to_string()]);
     let stalled: Value = serde_json::from_str(client.wait_for_output("\n").trim()).unwrap();
     let (most, sent) = (number(&stalled, "most"), number(&stalled, "sent"));
-    assert!(most <= BOUND, "more than {BOUND}: {stalled}");
+    assert!(most <= bound, "more than {bound}: {stalled}");
     assert_eq!(pods.client.metric("sidecar_same_node_hops_total"), hops);
     server.say("go on\n");
     client.say("end\n");
@@ -312,7 +320,7 @@ fn slow_readers(config: &Config, hops: u64) {
         serde_json::from_str(server.wait_for_output("received").lines().last().unwrap()).unwrap();
     assert_eq!(number(&received, "received"), sent);
     client.wait_for(DEADLINE).success();
-    println!("{stalled}; bound {BOUND}");
+    println!("{stalled}; bound {bound}");
 }
 
 /// A proxy that is killed takes its connections along, and leaves no end behind.
