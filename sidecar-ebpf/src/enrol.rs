@@ -40,7 +40,7 @@ pub fn answer(ctx: &TcContext) {
     let _ = ctx.store(ETHERNET, &answer, 0);
 }
 
-/// Answers a question, by what is still empty.
+/// Answers a question; the answer is empty before.
 #[inline(always)]
 pub fn answer_to(ctx: &TcContext, question: &Question, answer: &mut Answer) {
     let mut seen = Seen::nothing(question);

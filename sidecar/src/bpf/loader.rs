@@ -13,7 +13,7 @@ use sidecar_common::bypass::{Layout, RDONLY_CAST};
 use sidecar_common::flow::NetnsCookie;
 
 use super::attach::ProgramName;
-use super::node::{self, Place, Shared};
+use super::node::{self, Place};
 use super::{BpfError, btf, link};
 
 /// The kernel half, as built by build.rs.
@@ -29,7 +29,7 @@ pub struct Kernel {
     /// The bounds of `RECORDS` and `ORIGINS`.
     pub(super) capacities: [u32; 2],
     /// What it shares with the machine's other instances, until it holds that.
-    pub(super) shared: Option<Shared>,
+    pub(super) shared: Option<Place>,
 }
 
 /// What older kernels lack. Each is tried by loading with it, so no version number is trusted. The programs read these
@@ -120,10 +120,11 @@ pub fn load(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
 /// With the maps that the machine's instances share; where that cannot be, without.
 fn load_sharing(netns: NetnsCookie, room: Room) -> Result<Kernel, BpfError> {
     let shared = || {
-        let place = Place::find(OBJECT)?;
+        let mut place = Place::find(OBJECT)?;
         let mut kernel = load_best(netns, room, Some(place.pins()))?;
         if kernel.no_bypass.is_none() {
-            kernel.shared = Some(place.publish(&mut kernel)?);
+            place.publish(&mut kernel)?;
+            kernel.shared = Some(place);
         }
         Ok(kernel)
     };

@@ -27,19 +27,12 @@ const SCRATCH: &str = "_making";
 const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN: Duration = Duration::from_millis(5);
 
-/// The machine's directory, or one that is to become it.
+/// The machine's directory, or one that is to become it. While there is this, nobody else makes or removes it.
 pub(super) struct Place {
     /// Where it is to be.
     path: PathBuf,
     /// Where it is made; none: it is there already.
     scratch: Option<PathBuf>,
-    lock: Lock,
-}
-
-/// What an instance shares, until it holds it.
-pub(super) struct Shared {
-    /// The directory's name.
-    name: String,
     _lock: Lock,
 }
 
@@ -89,7 +82,7 @@ impl Place {
         let of_all = bpffs.join("sidecar");
         let path = of_all.join(format!("{PREFIX}{:016x}", hasher.finish()));
         if path.is_dir() {
-            return Ok(Self { path, scratch: None, lock });
+            return Ok(Self { path, scratch: None, _lock: lock });
         }
         lock.alone().map_err(|cause| file("lock", &bpffs, cause))?;
         if path.is_dir() {
@@ -100,7 +93,7 @@ impl Place {
         let scratch = of_all.join(SCRATCH);
         let cleared = pins::gone(fs::remove_dir_all(&scratch));
         cleared.and_then(|()| pins::make(&scratch)).map_err(|cause| file("create", &scratch, cause))?;
-        Ok(Self { path, scratch: Some(scratch), lock })
+        Ok(Self { path, scratch: Some(scratch), _lock: lock })
     }
 
     /// Where the maps are pinned while programs are loaded.
@@ -109,16 +102,14 @@ impl Place {
     }
 
     /// Attaches the programs to maps that were just made, and shows them to others.
-    pub(super) fn publish(mut self, kernel: &mut Kernel) -> Result<Shared, BpfError> {
+    pub(super) fn publish(&mut self, kernel: &mut Kernel) -> Result<(), BpfError> {
         if let Some(scratch) = &self.scratch {
             let sockets = kernel.node_sockets()?;
             kernel.attach_bypass(sockets.as_fd(), "sidecar_node_bypass", "sidecar_node_gather")?;
             fs::rename(scratch, &self.path).map_err(|cause| file("rename", scratch, cause))?;
             self.scratch = None;
         }
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let lock = self.lock.0.try_clone().map_err(|cause| file("keep locked", &self.path, cause))?;
-        Ok(Shared { name, _lock: Lock(lock) })
+        Ok(())
     }
 }
 
@@ -135,7 +126,7 @@ impl Kernel {
     /// called once, soon: until then nobody else can make or remove it.
     pub fn hold_shared(&mut self, instance: Option<&Path>) -> Result<(), BpfError> {
         let (Some(shared), Some(instance)) = (self.shared.take(), instance) else { return Ok(()) };
-        let path = instance.join(&shared.name);
+        let path = instance.join(shared.path.file_name().unwrap_or_default());
         let sockets = self.node_sockets()?;
         link::pin(sockets.as_fd(), &path).map_err(|cause| file("pin a map as", &path, cause))
     }

@@ -20,7 +20,7 @@ use super::Observer;
 /// 64 KiB to this, and no more beyond.
 const SCRATCH_BYTES: usize = 256 * 1024;
 /// The same for a receiver that gets it past the TCP stack: what an ordinary receive buffer takes when it is empty (`tcp_rmem`,
-/// tcp(7)). Measured: half of that carries a third less, and costs a third more; what does not fit goes by TCP.
+/// tcp(7)). Measured: half of that carries a third less. What does not fit goes by TCP.
 const BYPASS_BYTES: usize = 128 * 1024;
 
 /// How many messages one direction moves before others have their turn.
