@@ -39,6 +39,8 @@ pub(crate) fn bars(results: &Results) -> Vec<Bar> {
     match results.suite {
         Suite::Tcp => tcp(results),
         Suite::Http => http(results),
+        // Nothing to compare with is known.
+        Suite::Pods => vec![],
     }
 }
 

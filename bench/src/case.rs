@@ -131,6 +131,14 @@ impl Plan {
         Self { cases, rounds: 3, warmup: Duration::from_millis(150), length: Duration::from_millis(300) }
     }
 
+    /// What lies between two Pods: the same, without the memory.
+    pub(crate) fn pods(quick: bool) -> Self {
+        let mut plan =
+            Self { cases: Self::quick().cases, ..if quick { Self::quick() } else { Self::full() } };
+        plan.cases.retain(|case| case.load != HOLD);
+        plan
+    }
+
     /// The proxy as one that forwards requests.
     pub(crate) fn http(quick: bool) -> Self {
         let cases = vec![
@@ -293,7 +301,7 @@ mod tests {
     fn identifiers_are_unique_and_quick_is_part_of_full() {
         let ids = |plan: Plan| -> Vec<String> { plan.cases.iter().map(Case::id).collect() };
         let full = ids(Plan::full());
-        for ids in [full.clone(), ids(Plan::http(false))] {
+        for ids in [full.clone(), ids(Plan::pods(false)), ids(Plan::http(false))] {
             let mut unique = ids.clone();
             unique.sort();
             unique.dedup();

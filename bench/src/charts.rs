@@ -10,7 +10,7 @@ use crate::metric::Metric;
 use crate::mode::Mode;
 use crate::results::{Measured, Results};
 
-/// One drawing: a group of columns for each case, a column for each mode.
+/// One drawing, whose name is one in a suite: a group of columns for each case, a column for each mode.
 struct Chart<'a> {
     file: &'a str,
     title: &'a str,
@@ -44,19 +44,19 @@ const CHARTS: [Chart<'_>; 7] = [
         shows: |case| matches!(case.load, Load::Connect { .. }),
     },
     Chart {
-        file: "http-rate.svg",
+        file: "rate.svg",
         title: "Small requests, the proxy on one core: per second",
         metric: Metric::Rate,
         shows: |case| matches!(case.load, Load::Http1 { .. } | Load::Http2 { .. } | Load::Grpc { .. }),
     },
     Chart {
-        file: "http-policies.svg",
+        file: "policies.svg",
         title: "Small requests by a route without and with policies, the proxy on one core: per second",
         metric: Metric::Rate,
         shows: |case| matches!(case.load, Load::Routes { .. }),
     },
     Chart {
-        file: "http-latency.svg",
+        file: "latency.svg",
         title: "Small requests at a fixed rate, the proxy on one core: p99 in µs, less is better",
         metric: Metric::P99,
         shows: |case| matches!(case.load, Load::Paced { .. }),
@@ -77,7 +77,7 @@ pub(crate) fn draw(results: &Results, directory: &Path) -> Result<()> {
         let groups: Vec<&Measured> =
             results.cases.iter().filter(|measured| (chart.shows)(&measured.case)).collect();
         if !groups.is_empty() {
-            let path = directory.join(chart.file);
+            let path = directory.join(format!("{}{}", results.suite.prefix(), chart.file));
             let has = |mode: &Mode| groups.iter().any(|measured| measured.case.compares(*mode));
             let modes: Vec<Mode> = results.modes.iter().copied().filter(has).collect();
             chart.draw(&groups, &modes, &path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
@@ -159,6 +159,7 @@ fn color(mode: Mode) -> RGBColor {
         Mode::Ebpf => RGBColor(86, 180, 233),
         Mode::EbpfToProxy => RGBColor(0, 114, 178),
         Mode::EbpfFull => RGBColor(0, 158, 115),
+        Mode::EbpfSameNode => RGBColor(240, 228, 66),
         Mode::Route => RGBColor(230, 159, 0),
         Mode::Policies => RGBColor(170, 110, 0),
         Mode::EnvoyIptables => RGBColor(204, 121, 167),

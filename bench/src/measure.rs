@@ -10,9 +10,10 @@ use sidecar_tests::Program;
 
 use crate::affinity;
 use crate::case::{Case, Direction, Load, SMALL};
-use crate::instance::{Instance, Served};
+use crate::instance::Instance;
 use crate::metric::{Metric, Sample};
 use crate::routes;
+use crate::served::Served;
 
 /// How long connections are idle before the proxy is looked at: what it only keeps for a while is gone then.
 const IDLE: Duration = Duration::from_secs(5);
@@ -36,7 +37,7 @@ impl Bench {
     pub(crate) fn measure(&self, case: Case, instance: &mut Instance) -> Result<Sample> {
         let places = affinity::places(case.pinning, &self.processors);
         let [client_cpu, server_cpu, proxy_cpu] = places.context("this machine has too few processors")?;
-        if let Some(pid) = instance.pid() {
+        for pid in instance.pids() {
             match proxy_cpu {
                 Some(cpu) => affinity::allow(pid, &[cpu])?,
                 None => affinity::allow(pid, &self.processors)?,
@@ -45,12 +46,11 @@ impl Bench {
         let before = instance.served()?;
         let mut server = self.serve(case, instance, server_cpu);
         let port: u16 = server.wait_for_output("\n").trim().parse().context("the server's port")?;
-        let mut args = vec!["client".to_owned(), format!("--port={port}")];
+        let mut args = vec!["client".to_owned(), format!("--server={}:{port}", instance.address())];
         args.extend(client_cpu.map(|cpu| format!("--cpu={cpu}")));
-        args.extend(
-            [instance.pid(), Some(server.pid().as_raw().unsigned_abs())].into_iter().flatten().map(watch),
-        );
-        args.extend(instance.pid().map(|pid| format!("--proxy={pid}")));
+        let proxies = instance.pids();
+        args.extend(proxies.iter().copied().chain([server.pid().as_raw().unsigned_abs()]).map(watch));
+        args.extend(proxies.first().map(|pid| format!("--proxy={pid}")));
         args.extend(self.lengths());
         args.extend(self.load_arguments(case.load)?);
         let mut sample = match case.load {
@@ -64,31 +64,38 @@ impl Bench {
             let bytes = after.bytes - before.bytes;
             if bytes > 0.0 {
                 sample.insert(Metric::BypassShare, (after.bypassed - before.bypassed) / bytes);
+                sample.insert(Metric::SameNodeShare, (after.to_proxies - before.to_proxies) / bytes);
             }
         }
         Ok(sample)
     }
 
     fn serve(&self, case: Case, instance: &Instance, cpu: Option<usize>) -> Program {
-        let mut command = instance.place().command(&self.program);
+        let mut command = instance.server().command(&self.program);
         command.arg("server").args(cpu.map(|cpu| format!("--cpu={cpu}")));
+        let address = match case.load {
+            Load::Routes { .. } => routes::SERVER.to_owned(),
+            _ => format!("{}:0", instance.address()),
+        };
+        command.arg(format!("--address={address}"));
         match case.load {
             Load::PingPong { size, .. } => command.args(["echo", &format!("--size={size}")]),
             Load::Connect { .. } | Load::Hold { .. } => command.args(["echo", &format!("--size={SMALL}")]),
             Load::Bulk { direction: Direction::Up } => command.arg("sink").args(self.lengths()),
             Load::Bulk { direction: Direction::Down } => command.arg("source"),
-            Load::HoldHttp { .. } | Load::Http1 { .. } | Load::Paced { .. } | Load::Http2 { .. } => {
-                command.arg("http")
-            }
+            Load::HoldHttp { .. }
+            | Load::Http1 { .. }
+            | Load::Paced { .. }
+            | Load::Http2 { .. }
+            | Load::Routes { .. } => command.arg("http"),
             Load::Grpc { .. } => command.arg("grpc"),
-            Load::Routes { .. } => command.args([routes::SERVER, "http"]),
         };
         Program::start(&mut command)
     }
 
     /// Runs a client that ends by itself. This process sleeps meanwhile.
     fn load(&self, instance: &Instance, args: &[String]) -> Result<Sample> {
-        let mut command = instance.place().command(&self.program);
+        let mut command = instance.client().command(&self.program);
         let output = command.args(args).stdin(Stdio::null()).output().context("start the client")?;
         if !output.status.success() {
             bail!("the client failed: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -104,9 +111,9 @@ impl Bench {
         connections: usize,
         idle_for: Duration,
     ) -> Result<Sample> {
-        let mut client = Program::start(instance.place().command(&self.program).args(args));
+        let mut client = Program::start(instance.client().command(&self.program).args(args));
         client.wait_for_output("ready\n");
-        if instance.pid().is_none() {
+        if instance.pids().is_empty() {
             return Ok(Sample::new());
         }
         #[allow(clippy::disallowed_methods, reason = "there is nothing to wait for but the time")]

@@ -47,6 +47,8 @@ pub(crate) enum Metric {
     Failures,
     /// The part of the program's payload that went past the TCP stack, 0 to 1.
     BypassShare,
+    /// The part of the program's payload that went past the TCP stack between the proxies of two Pods, 0 to 1.
+    SameNodeShare,
 }
 
 /// One measurement.
@@ -74,6 +76,7 @@ impl Metric {
             Self::Others => "processors of others",
             Self::Failures => "failures",
             Self::BypassShare => "bypassed %",
+            Self::SameNodeShare => "between proxies %",
         }
     }
 
@@ -82,7 +85,7 @@ impl Metric {
         match self {
             Self::Throughput => value / 1e9,
             Self::ResidentIdle | Self::Resident | Self::KernelMaps => value / 1e6,
-            Self::BypassShare => value * 100.0,
+            Self::BypassShare | Self::SameNodeShare => value * 100.0,
             _ => value,
         }
     }

@@ -18,6 +18,8 @@ pub(crate) enum Mode {
     EbpfToProxy,
     /// The same, with the bypass both ways.
     EbpfFull,
+    /// The same, also between proxies of the machine.
+    EbpfSameNode,
     /// As [`Self::Ebpf`], with a route that has one backend.
     Route,
     /// The same with policies, and three backends.
@@ -35,6 +37,9 @@ impl Mode {
     /// Those of them that are compared as proxies that forward requests.
     pub(crate) const REQUESTS: [Self; 5] =
         [Self::Direct, Self::Ebpf, Self::EbpfFull, Self::Route, Self::Policies];
+    /// Those that are compared between two Pods.
+    pub(crate) const PODS: [Self; 5] =
+        [Self::Direct, Self::Iptables, Self::Ebpf, Self::EbpfFull, Self::EbpfSameNode];
     /// Those with.
     pub(crate) const PEERS: [Self; 2] = [Self::EnvoyIptables, Self::EnvoyEbpf];
 
@@ -46,6 +51,7 @@ impl Mode {
             Self::Ebpf => "ebpf",
             Self::EbpfToProxy => "ebpf-to-proxy",
             Self::EbpfFull => "ebpf-full",
+            Self::EbpfSameNode => "ebpf-same-node",
             Self::Route => "ebpf-route",
             Self::Policies => "ebpf-policies",
             Self::EnvoyIptables => "envoy-iptables",
@@ -57,7 +63,7 @@ impl Mode {
     pub(crate) fn bypass(self) -> &'static str {
         match self {
             Self::EbpfToProxy => "to-proxy",
-            Self::EbpfFull => "full",
+            Self::EbpfFull | Self::EbpfSameNode => "full",
             _ => "off",
         }
     }
@@ -71,6 +77,7 @@ impl Display for Mode {
             Self::Ebpf => "eBPF",
             Self::EbpfToProxy => "eBPF to-proxy",
             Self::EbpfFull => "eBPF full",
+            Self::EbpfSameNode => "eBPF same node",
             Self::Route => "eBPF route",
             Self::Policies => "eBPF policies",
             Self::EnvoyIptables => "Envoy iptables",

@@ -33,20 +33,34 @@ pub(crate) fn markdown(results: &Results) -> String {
     for remark in &results.remarks {
         line(&mut text, format_args!("- {remark}"));
     }
-    text.push_str("\nCells are medians over the rounds, with the least and the greatest. Ratios are taken within each round.\n\n## Bars\n\n");
-    text.push_str(&bars(results));
-    text.push_str("\n## Cases\n");
-    for measured in &results.cases {
-        text.push_str(&table(measured, &results.modes));
+    text.push_str("\nCells are medians over the rounds, with the least and the greatest. Ratios are taken within each round.\n");
+    let bars = bars(results);
+    if !bars.is_empty() {
+        text.push_str("\n## Bars\n\n");
+        text.push_str(&bars);
     }
-    text
+    text.push_str("\n## Cases\n");
+    text + &tables(results)
 }
 
-/// The bars as a table.
-pub(crate) fn bars(results: &Results) -> String {
+/// What a reader wants first: the bars, or all of a suite that has none.
+pub(crate) fn summary(results: &Results) -> String {
+    let bars = bars(results);
+    if bars.is_empty() { tables(results) } else { bars }
+}
+
+fn tables(results: &Results) -> String {
+    results.cases.iter().map(|measured| table(measured, &results.modes)).collect()
+}
+
+/// The bars as a table; nothing where there are none.
+fn bars(results: &Results) -> String {
+    let bars = bars::bars(results);
+    if bars.is_empty() {
+        return String::new();
+    }
     let mut text = String::from("| bar | wanted | seen | |\n|---|---|---|---|\n");
-    let (seen, unseen): (Vec<Bar>, Vec<Bar>) =
-        bars::bars(results).into_iter().partition(|bar| bar.seen.is_some());
+    let (seen, unseen): (Vec<Bar>, Vec<Bar>) = bars.into_iter().partition(|bar| bar.seen.is_some());
     for bar in seen {
         let wanted = match bar.bound {
             Bound::AtMost(limit) => format!("<= {limit}"),
@@ -74,15 +88,24 @@ fn columns(load: Load) -> &'static [Metric] {
     use Metric::{
         BypassShare, Failures, KernelMaps, MachineCpuPerGigabyte, MachineCpuPerMillion, Offered, P50, P90,
         P99, P999, ProcessCpuPerGigabyte, ProcessCpuPerMillion, ProxyCpuPerMillion, Rate, Resident,
-        ResidentIdle, ResidentPerConnection, Throughput,
+        ResidentIdle, ResidentPerConnection, SameNodeShare, Throughput,
     };
     match load {
         Load::Hold { .. } | Load::HoldHttp { .. } => {
             &[ResidentIdle, Resident, ResidentPerConnection, KernelMaps]
         }
-        Load::PingPong { .. } | Load::Connect { .. } => {
-            &[P50, P90, P99, P999, Rate, MachineCpuPerMillion, ProcessCpuPerMillion, Failures, BypassShare]
-        }
+        Load::PingPong { .. } | Load::Connect { .. } => &[
+            P50,
+            P90,
+            P99,
+            P999,
+            Rate,
+            MachineCpuPerMillion,
+            ProcessCpuPerMillion,
+            Failures,
+            BypassShare,
+            SameNodeShare,
+        ],
         Load::Http1 { .. } | Load::Http2 { .. } | Load::Grpc { .. } | Load::Routes { .. } => &[
             P50,
             P90,
@@ -107,7 +130,9 @@ fn columns(load: Load) -> &'static [Metric] {
             Failures,
             BypassShare,
         ],
-        Load::Bulk { .. } => &[Throughput, MachineCpuPerGigabyte, ProcessCpuPerGigabyte, BypassShare],
+        Load::Bulk { .. } => {
+            &[Throughput, MachineCpuPerGigabyte, ProcessCpuPerGigabyte, BypassShare, SameNodeShare]
+        }
     }
 }
 
@@ -117,7 +142,8 @@ fn table(measured: &Measured, modes: &[Mode]) -> String {
         .iter()
         .copied()
         .filter(|column| {
-            !matches!(column, Metric::Failures | Metric::BypassShare) || occurs(measured, modes, *column)
+            !matches!(column, Metric::Failures | Metric::BypassShare | Metric::SameNodeShare)
+                || occurs(measured, modes, *column)
         })
         .collect();
     let mut text = format!("\n### {}\n\n| |", measured.case);

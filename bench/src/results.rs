@@ -65,7 +65,11 @@ impl Results {
             self.cases.iter().filter(move |measured| could(measured.case.load)).filter(compares)
         };
         let carried = |measured: &&Measured, mode| {
-            measured.series(mode, Metric::BypassShare).iter().flatten().any(|&share| share > 0.0)
+            let share = match mode {
+                Mode::EbpfSameNode => Metric::SameNodeShare,
+                _ => Metric::BypassShare,
+            };
+            measured.series(mode, share).iter().flatten().any(|&share| share > 0.0)
         };
         let idle = |mode| cases(mode).filter(|measured| !carried(measured, mode)).count();
         let modes = self.modes.iter().filter(|mode| mode.bypass() != "off" && idle(**mode) > 0);
@@ -128,6 +132,17 @@ mod tests {
             results.without_bypass(),
             ["eBPF to-proxy: the bypass carried nothing in 1 of 1 cases of messages"]
         );
+    }
+
+    #[test]
+    fn a_bypass_to_programs_alone_is_told() {
+        let sample = |share| Sample::from([(Metric::BypassShare, 0.9), (Metric::SameNodeShare, share)]);
+        let remarks = |share| {
+            let round = [(Mode::EbpfFull, sample(0.0)), (Mode::EbpfSameNode, sample(share))];
+            let case = Case::ping_pong(SMALL, 1, Pinning::One);
+            Results::of_round(Suite::Pods, &Mode::PODS, case, round.into()).without_bypass().len()
+        };
+        assert_eq!([0.0, 0.9].map(remarks), [1, 0]);
     }
 
     #[test]

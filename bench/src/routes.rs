@@ -4,7 +4,7 @@ use crate::mode::Mode;
 use crate::token::Token;
 
 /// Where the server listens: at the endpoints of both configurations, which name its port.
-pub(crate) const SERVER: &str = "--address=0.0.0.0:80";
+pub(crate) const SERVER: &str = "0.0.0.0:80";
 
 /// Where a request is refused that has no token, and passed on where there are no policies.
 pub(crate) const URL: &str = "http://127.0.0.1:80/small";

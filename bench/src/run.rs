@@ -135,7 +135,7 @@ fn write(results: &Results, directory: &PathBuf) -> Result<()> {
     fs::write(directory.join(format!("{file}.json")), serde_json::to_string_pretty(results)?)?;
     fs::write(directory.join(format!("{file}.md")), report::markdown(results))?;
     charts::draw(results, directory)?;
-    println!("\n{}", report::bars(results));
+    println!("\n{}", report::summary(results));
     results.remarks.iter().for_each(|remark| println!("- {remark}"));
     println!("results are in {}", directory.display());
     ensure!(results.remarks.iter().all(|remark| !remark.starts_with("failed")), "some measurements failed");

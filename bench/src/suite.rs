@@ -15,6 +15,8 @@ pub(crate) enum Suite {
     Tcp,
     /// They forward requests.
     Http,
+    /// They forward bytes, one in the client's Pod to one in the server's.
+    Pods,
 }
 
 impl Suite {
@@ -24,6 +26,7 @@ impl Suite {
             (Self::Tcp, false) => Plan::full(),
             (Self::Tcp, true) => Plan::quick(),
             (Self::Http, quick) => Plan::http(quick),
+            (Self::Pods, quick) => Plan::pods(quick),
         }
     }
 
@@ -32,6 +35,7 @@ impl Suite {
         let (own, others): (&[Mode], &[Mode]) = match self {
             Self::Tcp => (&Mode::OWN, &Mode::PEERS),
             Self::Http => (&Mode::REQUESTS, &[Mode::EnvoyIptables]),
+            Self::Pods => (&Mode::PODS, &[Mode::EnvoyIptables]),
         };
         own.iter().chain(others.iter().filter(|_| peers)).copied().collect()
     }
@@ -41,13 +45,23 @@ impl Suite {
         match self {
             Self::Tcp => "results",
             Self::Http => "http",
+            Self::Pods => "pods",
+        }
+    }
+
+    /// How the names of its drawings begin.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Tcp => "",
+            Self::Http => "http-",
+            Self::Pods => "pods-",
         }
     }
 
     /// Envoy's configuration in it.
     pub(crate) fn envoy(self) -> &'static str {
         match self {
-            Self::Tcp => "programs/envoy.yaml",
+            Self::Tcp | Self::Pods => "programs/envoy.yaml",
             Self::Http => "programs/envoy-http.yaml",
         }
     }
@@ -55,7 +69,7 @@ impl Suite {
     /// Envoy's threads: as many as Istio gives it, or one for the one processor that the proxies get.
     pub(crate) fn envoy_threads(self) -> &'static str {
         match self {
-            Self::Tcp => "2",
+            Self::Tcp | Self::Pods => "2",
             Self::Http => "1",
         }
     }
@@ -63,7 +77,7 @@ impl Suite {
     /// The processors on which proxies are started: they count them for their threads.
     pub(crate) fn start_on(self, processors: &[usize]) -> &[usize] {
         match self {
-            Self::Tcp => processors,
+            Self::Tcp | Self::Pods => processors,
             Self::Http => &processors[..processors.len().min(affinity::PROXIES)],
         }
     }
@@ -75,7 +89,7 @@ mod tests {
 
     #[test]
     fn envoy_is_compared_with_if_asked_for() {
-        for suite in [Suite::Tcp, Suite::Http] {
+        for suite in [Suite::Tcp, Suite::Http, Suite::Pods] {
             let has = |peers| suite.modes(peers).contains(&Mode::EnvoyIptables);
             assert_eq!((has(false), has(true)), (false, true));
         }

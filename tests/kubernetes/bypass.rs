@@ -7,33 +7,60 @@ use std::process::Command;
 use sidecar_tests::Finished;
 
 use crate::cluster::Namespace;
+use crate::install::{Installed, wait_for_webhook};
 use crate::workload::{injected, metric, pod};
 
 /// Where Debian has its programs.
 const PROGRAMS: [&str; 2] = ["/usr/bin/redis-server", "/usr/bin/redis-benchmark"];
 
-/// Two programs with an event loop, each with a proxy of its own: bytes between each program and its proxy are redirected.
+/// What the Pods' sidecars are told.
+const CONFIG: &str = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: sidecar}
+data:
+  config.yaml: |
+    apiVersion: sidecar.dev/v1alpha1
+    kind: ProxyConfig
+    metadata: {name: sidecar}
+    spec: {interception: {bypassSameNode: true}}
+";
+
+/// Pods that arm themselves.
 #[test]
-fn redis() {
+fn redis_in_pods_with_init() {
+    redis(&Namespace::new("bypass", ""), |pod| injected(pod, &[]));
+}
+
+/// Pods that the node's agent arms.
+#[test]
+fn redis_in_pods_of_the_agent() {
+    let _installed = Installed::new("agent");
+    wait_for_webhook();
+    redis(&Namespace::new("bypass", "sidecar.dev/inject: enabled"), str::to_owned);
+}
+
+/// Two programs with an event loop, each with a proxy of its own: bytes between each program and its proxy are redirected,
+/// and between the proxies.
+#[track_caller]
+fn redis(namespace: &Namespace, enrol: impl Fn(&str) -> String) {
     image_of("localhost/redis:1", &PROGRAMS);
-    let namespace = Namespace::new("bypass", "");
-    let annotations = "sidecar.dev/bypass: \"full\"";
-    let server = pod(
-        "server",
-        annotations,
-        "localhost/redis:1",
-        &[PROGRAMS[0], "--protected-mode", "no", "--save", ""],
-    );
-    namespace.apply(&injected(&server, &[]));
-    let server = namespace.ready("server");
+    namespace.apply(CONFIG);
+    let annotations = "sidecar.dev/bypass: \"full\", sidecar.dev/config: \"sidecar\"";
+    let add = |name: &str, command: &[&str]| {
+        namespace.apply(&enrol(&pod(name, annotations, "localhost/redis:1", command)));
+        namespace.ready(name)
+    };
+    let server = add("server", &[PROGRAMS[0], "--protected-mode", "no", "--save", ""]);
     let load = [PROGRAMS[1], "-h", server.ip(), "-l", "-t", "set,get", "-d", "4096", "-c", "20", "-q"];
-    namespace.apply(&injected(&pod("client", annotations, "localhost/redis:1", &load), &[]));
-    let client = namespace.ready("client");
+    let client = add("client", &load);
     for pod in [&server, &client] {
-        namespace.eventually("bytes past the TCP stack", |_| {
-            let sent = metric(pod, "sidecar_tcp_sent_bytes_total", &[r#"path="bypass""#]);
-            (sent > 1e6).then_some(())
-        });
+        for (name, label) in
+            [("sidecar_tcp_sent_bytes_total", r#"path="bypass""#), ("sidecar_same_node_bytes_total", "")]
+        {
+            namespace.eventually(&format!("{name} past the TCP stack"), |_| {
+                (metric(pod, name, &[label]) > 1e6).then_some(())
+            });
+        }
     }
 }
 

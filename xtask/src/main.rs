@@ -69,7 +69,7 @@ enum Command {
     /// Measure every way of interception, interleaved in one run; results go to target/bench.
     #[command(disable_help_flag = true)]
     Bench {
-        /// Arguments of the benchmark: http, --quick, --peers, --rounds N, --only CASE...
+        /// Arguments of the benchmark: http, pods, --quick, --peers, --rounds N, --only CASE...
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },

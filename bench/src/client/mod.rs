@@ -10,7 +10,7 @@ mod paced;
 mod ping;
 mod request;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -29,12 +29,12 @@ pub(crate) struct Args {
     /// A process whose time counts as well.
     #[arg(long)]
     watch: Vec<u32>,
-    /// The one of them that is the proxy.
+    /// The one of them that is the client's proxy.
     #[arg(long)]
     proxy: Option<u32>,
-    /// The server's port on 127.0.0.1.
+    /// Where the server is.
     #[arg(long)]
-    port: u16,
+    server: SocketAddr,
     #[arg(long, default_value_t = 250)]
     warmup_ms: u64,
     #[arg(long, default_value_t = 500)]
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(cpu) = args.cpu {
         affinity::pin_this_process(cpu)?;
     }
-    let target = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    let target = args.server;
     let pids = [args.watch.as_slice(), &[std::process::id()]].concat();
     let [warmup, length] = [args.warmup_ms, args.length_ms].map(Duration::from_millis);
     let meter = Meter::new(Watched { pids, proxy: args.proxy }, warmup, length);

@@ -21,8 +21,8 @@ pub(crate) struct Args {
     /// The processor to run on; by default any.
     #[arg(long)]
     cpu: Option<usize>,
-    /// Where to listen; by default at a port of the kernel's choice.
-    #[arg(long, default_value = "127.0.0.1:0")]
+    /// Where to listen; at port 0, at one of the kernel's choice.
+    #[arg(long)]
     address: SocketAddr,
     #[command(subcommand)]
     service: Service,
