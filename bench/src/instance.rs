@@ -1,21 +1,17 @@
 //! A mode's own network namespaces with its proxies, which stay through the whole run.
 
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use sidecar_tests::{Finished, Mounts, Netns, PEER4, Pair, Place};
 
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 use crate::mode::Mode;
 use crate::proxy::Proxy;
 use crate::routes;
 use crate::served::{Direction, Served};
 use crate::suite::Suite;
 use crate::token::Token;
-
-/// How long after a proxy's start it is looked at: what starting took has been given back then, as far as it is.
-const REST: Duration = Duration::from_secs(2);
 
 /// A mode, ready to be measured. Dropping it undoes it.
 pub(crate) struct Instance {
@@ -52,7 +48,7 @@ impl Instance {
         let mut instance = Self { mode, idle: Memory::default(), client, server, _node: node };
         #[allow(clippy::disallowed_methods, reason = "there is nothing to wait for but the time")]
         if !instance.pids().is_empty() {
-            thread::sleep(REST);
+            thread::sleep(memory::IDLE);
         }
         instance.idle = instance.memory()?;
         if mode == Mode::Policies {

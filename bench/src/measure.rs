@@ -11,12 +11,10 @@ use sidecar_tests::Program;
 use crate::affinity;
 use crate::case::{Case, Direction, Load, SMALL};
 use crate::instance::Instance;
+use crate::memory;
 use crate::metric::{Metric, Sample};
 use crate::routes;
 use crate::served::Served;
-
-/// How long connections are idle before the proxy is looked at: what it only keeps for a while is gone then.
-const IDLE: Duration = Duration::from_secs(5);
 
 /// What stays the same through a run.
 pub(crate) struct Bench {
@@ -54,8 +52,9 @@ impl Bench {
         args.extend(self.lengths());
         args.extend(self.load_arguments(case.load)?);
         let mut sample = match case.load {
-            Load::Hold { connections } => self.hold(instance, &args, connections, Duration::ZERO)?,
-            Load::HoldHttp { connections } => self.hold(instance, &args, connections, IDLE)?,
+            Load::Hold { connections } | Load::HoldHttp { connections } => {
+                self.hold(instance, &args, connections)?
+            }
             _ => self.load(instance, &args)?,
         };
         let after = instance.served()?;
@@ -103,21 +102,15 @@ impl Bench {
         serde_json::from_slice(&output.stdout).context("what the client printed")
     }
 
-    /// Looks at the proxy while a client holds its connections, which have been idle for this long.
-    fn hold(
-        &self,
-        instance: &mut Instance,
-        args: &[String],
-        connections: usize,
-        idle_for: Duration,
-    ) -> Result<Sample> {
+    /// Looks at the proxy while a client holds its connections, which have been idle for [`memory::IDLE`].
+    fn hold(&self, instance: &mut Instance, args: &[String], connections: usize) -> Result<Sample> {
         let mut client = Program::start(instance.client().command(&self.program).args(args));
         client.wait_for_output("ready\n");
         if instance.pids().is_empty() {
             return Ok(Sample::new());
         }
         #[allow(clippy::disallowed_methods, reason = "there is nothing to wait for but the time")]
-        thread::sleep(idle_for);
+        thread::sleep(memory::IDLE);
         let (idle, now) = (instance.idle, instance.memory()?);
         client.close_stdin();
         let ended = client.wait();

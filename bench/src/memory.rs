@@ -1,8 +1,12 @@
 //! What a process holds.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+
+/// How long a proxy has had nothing to do before it is looked at: what it only keeps for a while is gone then.
+pub(crate) const IDLE: Duration = Duration::from_secs(5);
 
 /// Bytes of a process.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// What proxies do with what is captured.
     #[arg(value_enum, default_value_t)]
     suite: Suite,
-    /// Three short rounds of what the bars are about, in two minutes.
+    /// Three short rounds of what the bars are about, in four minutes.
     #[arg(long)]
     quick: bool,
     /// Also Envoy.

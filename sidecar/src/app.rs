@@ -20,6 +20,7 @@ use crate::drain::Drain;
 use crate::host::cgroup::Hierarchy;
 use crate::http;
 use crate::kernel_view::{Asked, KernelView};
+use crate::memory;
 use crate::net::addrs::Direction;
 use crate::net::listen::ListenError;
 use crate::observe::access_log::{AccessLog, Format, OpenError};
@@ -200,8 +201,8 @@ impl App {
         let mut servers = self.servers.serve(&state, self.metrics.clone(), readiness.clone(), directory);
         servers.spawn(source.follow(live.clone()));
         servers.spawn({
-            let http = Arc::clone(&http);
-            async move { http.tidy().await }
+            let (http, table) = (Arc::clone(&http), self.table.clone());
+            memory::tidy(move || http.rested() + table.opened())
         });
         let armed = self.bound.armed;
         let (steer, steering) = mpsc::channel::<Steering>(CONTROL_QUEUE);
@@ -248,7 +249,7 @@ impl App {
             readiness.met(Condition::Armed);
         }
         // Reading the kernel's types takes many times what serving does.
-        crate::memory::give_back();
+        memory::give_back();
         Ok(Running {
             drain,
             live,

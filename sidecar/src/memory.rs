@@ -7,8 +7,13 @@
 use std::ffi::c_char;
 use std::fs;
 use std::ptr;
+use std::time::Duration;
 
 use tikv_jemallocator::Jemalloc;
+
+/// So many connections must have begun, or gone to rest, before it is worth anything, and none for so long.
+const ENOUGH: u64 = 64;
+const SETTLED: Duration = Duration::from_secs(1);
 
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
@@ -26,6 +31,14 @@ struct Settings(*const c_char);
 // SAFETY: points to a constant.
 unsafe impl Sync for Settings {}
 
+/// What a proxy did until it was last looked at.
+#[derive(Default)]
+struct Rest {
+    before: u64,
+    /// When code was given back last; `None`: not since the start.
+    given: Option<u64>,
+}
+
 /// Gives back all that starting took, at once.
 pub fn give_back() {
     // MALLCTL_ARENAS_ALL (jemalloc(3), "arena.<i>.purge").
@@ -42,9 +55,22 @@ pub fn give_back() {
     give_back_code();
 }
 
+/// Gives back the code of starting when that is over, and the code that connections ran when many have begun or gone to rest,
+/// and none does any more. `count`: of those so far. What they allocated goes by itself. Never ends.
+pub async fn tidy(count: impl Fn() -> u64) {
+    let mut rest = Rest::default();
+    loop {
+        tokio::time::sleep(SETTLED).await;
+        if rest.is_due(count()) {
+            // If the process ends meanwhile, nothing is lost.
+            let _ = tokio::task::spawn_blocking(give_back_code).await;
+        }
+    }
+}
+
 /// Gives back the code that ran so far, and its constants: much of the executable and of its libraries is for starting. What of it
 /// is needed again comes from the page cache. Takes milliseconds.
-pub fn give_back_code() {
+fn give_back_code() {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let mut last = "";
     for line in maps.lines() {
@@ -60,5 +86,32 @@ pub fn give_back_code() {
             // from the file again (madvise(2)).
             unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
         }
+    }
+}
+
+// === impl Rest ===
+
+impl Rest {
+    /// True when nothing was done since the last look, and enough before that since code was given back.
+    fn is_due(&mut self, now: u64) -> bool {
+        let is_settled = now == std::mem::replace(&mut self.before, now);
+        let is_due = is_settled && self.given.is_none_or(|given| now - given >= ENOUGH);
+        if is_due {
+            self.given = Some(now);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_given_back_when_all_is_quiet() {
+        let mut rest = Rest::default();
+        let seen = [3, 3, 3, 66, 66, 67, 70, 70, 70, 134, 134].map(|count| rest.is_due(count));
+        // Once the start is over, and after 64 more.
+        assert_eq!(seen.map(u8::from), [0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 1]);
     }
 }

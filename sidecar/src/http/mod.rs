@@ -37,7 +37,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hyper::HeaderMap;
@@ -125,9 +125,9 @@ impl Common {
         common
     }
 
-    /// Keeps memory small. Never ends.
-    pub async fn tidy(&self) {
-        rest::tidy(self).await;
+    /// How often a connection went to rest.
+    pub fn rested(&self) -> u64 {
+        self.rested.load(Ordering::Relaxed)
     }
 
     /// Requests that begin from now on follow this configuration.

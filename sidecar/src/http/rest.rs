@@ -3,21 +3,15 @@
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::time::sleep;
 
 use super::client::Client;
-use super::{Common, own};
-use crate::memory;
+use super::own;
 use crate::net::io::Socket;
 use crate::observe::close_reason::CloseReason;
-
-/// So many connections must have gone to rest before it is worth anything, and none for so long.
-const ENOUGH: u64 = 64;
-const SETTLED: Duration = Duration::from_secs(1);
 
 /// Rests until the client says something (`None`: it is to be heard), or the connection is over.
 pub(super) async fn rest(client: &Arc<Client>) -> Option<CloseReason> {
@@ -45,20 +39,5 @@ pub(super) async fn rest(client: &Arc<Client>) -> Option<CloseReason> {
         () = accepted.shared.drain.started() => Some(CloseReason::Finished),
         () = sleep(idle) => Some(CloseReason::Finished),
         never = gone => never,
-    }
-}
-
-/// Gives back the code that connections ran, once they have gone to rest. What they allocated goes by itself.
-pub(super) async fn tidy(common: &Common) {
-    let (mut given, mut before) = (0, 0);
-    loop {
-        sleep(SETTLED).await;
-        let rested = common.rested.load(Ordering::Relaxed);
-        if rested == before && rested - given >= ENOUGH {
-            given = rested;
-            // If the process ends meanwhile, nothing is lost.
-            let _ = tokio::task::spawn_blocking(memory::give_back_code).await;
-        }
-        before = rested;
     }
 }

@@ -90,6 +90,11 @@ impl ConnectionTable {
         Tracked { table: self.clone(), half, since: now, closed: false }
     }
 
+    /// Connections begun.
+    pub fn opened(&self) -> u64 {
+        self.lock().totals.opened()
+    }
+
     /// The kernel half tells.
     pub fn kernel_event(&self, event: KernelEvent) {
         let now = Instant::now();

@@ -39,6 +39,11 @@ impl Totals {
         }
     }
 
+    /// Connections begun.
+    pub fn opened(&self) -> u64 {
+        self.inbound.opened + self.outbound.opened
+    }
+
     pub(super) fn of_mut(&mut self, direction: Direction) -> &mut DirectionTotals {
         match direction {
             Direction::Inbound => &mut self.inbound,
