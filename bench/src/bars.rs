@@ -39,7 +39,7 @@ pub(crate) fn bars(results: &Results) -> Vec<Bar> {
     match results.suite {
         Suite::Tcp => tcp(results),
         Suite::Http => http(results),
-        // Nothing to compare with is known.
+        // No aims are set.
         Suite::Pods => vec![],
     }
 }

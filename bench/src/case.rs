@@ -133,10 +133,10 @@ impl Plan {
 
     /// What lies between two Pods: the same, without the memory.
     pub(crate) fn pods(quick: bool) -> Self {
-        let mut plan =
-            Self { cases: Self::quick().cases, ..if quick { Self::quick() } else { Self::full() } };
-        plan.cases.retain(|case| case.load != HOLD);
-        plan
+        let mut cases = Self::quick().cases;
+        cases.retain(|case| case.load != HOLD);
+        let plan = if quick { Self::quick() } else { Self::full() };
+        Self { cases, ..plan }
     }
 
     /// The proxy as one that forwards requests.

@@ -9,7 +9,7 @@ use crate::memory::{self, Memory};
 use crate::mode::Mode;
 use crate::proxy::Proxy;
 use crate::routes;
-use crate::served::{Direction, Served};
+use crate::served::{Served, Side};
 use crate::suite::Suite;
 use crate::token::Token;
 
@@ -92,12 +92,14 @@ impl Instance {
         self.client.proxy.pid().map_or_else(|| Ok(Memory::default()), Memory::of)
     }
 
-    /// What the proxies say they have served; None without one.
-    pub(crate) fn served(&self) -> Result<Option<Served>> {
-        let of = |end: &End, direction| end.proxy.served(&end.netns, self.mode, direction);
-        let Some(served) = of(&self.client, Direction::Outbound)? else { return Ok(None) };
-        let other = self.server.as_ref().map(|end| of(end, Direction::Inbound)).transpose()?.flatten();
-        Ok(Some(other.map_or(served, |other| served.and_by(other))))
+    /// What each proxy on the way says it has served.
+    pub(crate) fn served(&self) -> Result<Vec<Served>> {
+        let ends = [(Some(&self.client), Side::Client), (self.server.as_ref(), Side::Server)];
+        let served = ends.into_iter().filter_map(|(end, side)| {
+            let End { proxy, netns } = end?;
+            proxy.served(netns, self.mode, side).transpose()
+        });
+        served.collect()
     }
 }
 

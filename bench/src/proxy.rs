@@ -13,24 +13,25 @@ use tempfile::TempDir;
 
 use crate::mode::Mode;
 use crate::routes;
-use crate::served::{Direction, Served};
+use crate::served::{Served, Side};
 use crate::suite::Suite;
 use crate::token::Token;
 
 /// Where Envoy's administration page is, which is not captured.
 const ENVOY_ADMIN: u16 = 15000;
 
-/// Dropping it undoes it.
+/// A proxy, if the mode has one, with what hands it the traffic. Dropping it undoes it.
 pub(crate) enum Proxy {
     None,
     Sidecar {
         sidecar: Box<Sidecar>,
-        /// Of its configuration, if that is more than one document.
-        _directory: Option<TempDir>,
+        /// Of its configuration.
+        _directory: TempDir,
     },
     Envoy(Box<Peer>),
 }
 
+/// Another project's proxy, behind what `sidecar init` armed.
 pub(crate) struct Peer {
     program: Program,
     init: Init,
@@ -73,7 +74,7 @@ impl Proxy {
     }
 
     /// What it says it has served; None without one.
-    pub(crate) fn served(&self, netns: &Netns, mode: Mode, direction: Direction) -> Result<Option<Served>> {
+    pub(crate) fn served(&self, netns: &Netns, mode: Mode, side: Side) -> Result<Option<Served>> {
         match self {
             Self::None => Ok(None),
             Self::Sidecar { sidecar, .. } => {
@@ -82,7 +83,7 @@ impl Proxy {
                 ensure!(metrics.contains("sidecar_bpf_armed 1\n") == armed, "{mode} is not what is armed");
                 let by_route = matches!(mode, Mode::Route | Mode::Policies);
                 let route = if by_route { routes::LABEL } else { "" };
-                Ok(Some(Served::of_sidecar(&metrics, direction, route)))
+                Ok(Some(Served::of_sidecar(&metrics, side, route)))
             }
             Self::Envoy(_) => {
                 let url = format!(
@@ -90,7 +91,7 @@ impl Proxy {
                 );
                 let mut curl = netns.place().command("curl");
                 let stats = Finished::of(curl.args(["-gsS", "--fail", "--max-time", "10", &url])).success();
-                Ok(Some(Served::of_envoy(&stats, direction).context("Envoy's counters")?))
+                Ok(Some(Served::of_envoy(&stats, side).context("Envoy's counters")?))
             }
         }
     }
@@ -111,16 +112,13 @@ fn config(mode: Mode) -> Config {
 }
 
 fn sidecar(place: &Place, netns: &Netns, mode: Mode, token: &Token) -> Result<Proxy> {
-    let config = config(mode);
-    let Some(documents) = routes::documents(mode, token) else {
-        let sidecar = Box::new(Sidecar::start_at(place, netns, &config));
-        return Ok(Proxy::Sidecar { sidecar, _directory: None });
-    };
+    let mut text = config(mode).text();
+    text.extend(routes::documents(mode, token).map(|documents| format!("---\n{documents}")));
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("config.yaml");
-    std::fs::write(&file, format!("{}---\n{documents}", config.text()))?;
-    let sidecar = Box::new(Sidecar::start_by(netns, &file));
-    Ok(Proxy::Sidecar { sidecar, _directory: Some(directory) })
+    std::fs::write(&file, text)?;
+    let sidecar = Box::new(Sidecar::start_by(place, netns, &file));
+    Ok(Proxy::Sidecar { sidecar, _directory: directory })
 }
 
 /// Envoy as it runs in a mesh: behind what an init container armed, as a user of its own.
@@ -141,7 +139,7 @@ fn envoy(netns: &Netns, mode: Mode, suite: Suite) -> Result<Proxy> {
         assert!(!program.has_ended(), "Envoy ended: {}", program.stderr());
         let mut sockets = netns.place().command("ss");
         let sockets = Finished::of(sockets.args(["-Hltn"])).success();
-        sockets.contains(":15001 ").then_some(())
+        sockets.contains("127.0.0.1:15001 ").then_some(())
     });
     Ok(Proxy::Envoy(Box::new(Peer { program, init, _directory: directory })))
 }

@@ -65,11 +65,12 @@ impl Results {
             self.cases.iter().filter(move |measured| could(measured.case.load)).filter(compares)
         };
         let carried = |measured: &&Measured, mode| {
-            let share = match mode {
-                Mode::EbpfSameNode => Metric::SameNodeShare,
-                _ => Metric::BypassShare,
+            let shares: &[Metric] = match mode {
+                Mode::EbpfSameNode => &[Metric::BypassShare, Metric::SameNodeShare],
+                _ => &[Metric::BypassShare],
             };
-            measured.series(mode, share).iter().flatten().any(|&share| share > 0.0)
+            let some = |share| measured.series(mode, share).iter().flatten().any(|&share| share > 0.0);
+            shares.iter().all(|&share| some(share))
         };
         let idle = |mode| cases(mode).filter(|measured| !carried(measured, mode)).count();
         let modes = self.modes.iter().filter(|mode| mode.bypass() != "off" && idle(**mode) > 0);

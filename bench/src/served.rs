@@ -2,16 +2,16 @@
 
 use serde_json::Value;
 
-/// Where a proxy's connections are captured.
+/// Whose connections a proxy captures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Direction {
-    /// At the client.
-    Outbound,
-    /// On their way to the server.
-    Inbound,
+pub(crate) enum Side {
+    /// Those that clients open.
+    Client,
+    /// Those that servers accept.
+    Server,
 }
 
-/// What a proxy has served since it started.
+/// What a proxy has served, since it started or between two looks.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Served {
     pub(crate) connections: f64,
@@ -25,20 +25,20 @@ pub(crate) struct Served {
     pub(crate) to_proxies: f64,
 }
 
-impl Direction {
-    /// As metrics have it.
+impl Side {
+    /// The direction, as metrics have it.
     fn label(self) -> &'static str {
         match self {
-            Self::Outbound => "outbound",
-            Self::Inbound => "inbound",
+            Self::Client => "outbound",
+            Self::Server => "inbound",
         }
     }
 }
 
 impl Served {
     /// From the text of the metrics endpoint; of requests, those whose labels have `route`.
-    pub(crate) fn of_sidecar(metrics: &str, direction: Direction, route: &str) -> Self {
-        let direction = format!("{{direction=\"{}\"", direction.label());
+    pub(crate) fn of_sidecar(metrics: &str, side: Side, route: &str) -> Self {
+        let direction = format!("{{direction=\"{}\"", side.label());
         let sum = |name: &str, label: &str| -> f64 {
             let asked = |rest: &str| rest.starts_with(&direction) && rest.contains(label);
             let samples = metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(asked));
@@ -58,11 +58,11 @@ impl Served {
     }
 
     /// From Envoy's administration page.
-    pub(crate) fn of_envoy(stats: &str, direction: Direction) -> Option<Self> {
+    pub(crate) fn of_envoy(stats: &str, side: Side) -> Option<Self> {
         let stats: Value = serde_json::from_str(stats).ok()?;
         let value = |name: &str| -> Option<f64> {
             let is_it = |one: &&Value| {
-                let layers = ["tcp", "http"].map(|layer| format!("{layer}.{}.", direction.label()));
+                let layers = ["tcp", "http"].map(|layer| format!("{layer}.{}.", side.label()));
                 layers.iter().any(|layer| {
                     one["name"].as_str().and_then(|it| it.strip_prefix(layer.as_str())) == Some(name)
                 })
@@ -79,13 +79,25 @@ impl Served {
         })
     }
 
-    /// What this proxy and the next one have both served: a client's bytes count once.
+    /// The difference to what it had served `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            connections: self.connections - before.connections,
+            requests: self.requests - before.requests,
+            bytes: self.bytes - before.bytes,
+            bypassed: self.bypassed - before.bypassed,
+            to_proxies: self.to_proxies - before.to_proxies,
+        }
+    }
+
+    /// What this proxy and the next one on the way have both served.
     pub(crate) fn and_by(self, next: Self) -> Self {
         Self {
             connections: self.connections.min(next.connections),
             requests: self.requests.min(next.requests),
+            bytes: self.bytes.min(next.bytes),
+            bypassed: self.bypassed.min(next.bypassed),
             to_proxies: self.to_proxies + next.to_proxies,
-            ..self
         }
     }
 }
@@ -102,15 +114,16 @@ sidecar_tcp_connections_opened_total{direction="inbound"} 3
 sidecar_tcp_connections_opened_total{direction="outbound"} 5
 sidecar_tcp_sent_bytes_total{direction="outbound",path="tcp"} 100
 sidecar_tcp_sent_bytes_total{direction="outbound",path="bypass"} 200
+sidecar_tcp_sent_bytes_total{direction="inbound",path="bypass"} 300
 sidecar_tcp_received_bytes_total{direction="outbound",path="bypass"} 700
 sidecar_same_node_bytes_total 40
 "#;
         let seen = |Served { connections, bytes, bypassed, to_proxies, .. }: Served| {
             [connections, bytes, bypassed, to_proxies].map(|value| value.round().to_string())
         };
-        let of = |direction| Served::of_sidecar(metrics, direction, "");
-        assert_eq!(seen(of(Direction::Outbound)), ["5", "1000", "900", "40"]);
-        assert_eq!(seen(of(Direction::Outbound).and_by(of(Direction::Inbound))), ["3", "1000", "900", "80"]);
+        let of = |side| Served::of_sidecar(metrics, side, "");
+        assert_eq!(seen(of(Side::Client)), ["5", "1000", "900", "40"]);
+        assert_eq!(seen(of(Side::Client).and_by(of(Side::Server))), ["3", "300", "300", "80"]);
     }
 
     #[test]
@@ -119,7 +132,7 @@ sidecar_same_node_bytes_total 40
 sidecar_requests_total{direction="outbound",route="passthrough",code="200"} 4
 "#;
         let seen = ["", routes::LABEL]
-            .map(|route| Served::of_sidecar(metrics, Direction::Outbound, route).requests.to_string());
+            .map(|route| Served::of_sidecar(metrics, Side::Client, route).requests.to_string());
         assert_eq!(seen, ["7", "3"]);
     }
 
@@ -128,8 +141,8 @@ sidecar_requests_total{direction="outbound",route="passthrough",code="200"} 4
         let stats = r#"{"stats":[{"name":"tcp.outbound.downstream_cx_total","value":7},
             {"name":"tcp.outbound.downstream_cx_rx_bytes_total","value":1},
             {"name":"tcp.outbound.downstream_cx_tx_bytes_total","value":2}]}"#;
-        let served = Served::of_envoy(stats, Direction::Outbound).unwrap();
+        let served = Served::of_envoy(stats, Side::Client).unwrap();
         assert_eq!([served.connections, served.bytes].map(|value| value.round().to_string()), ["7", "3"]);
-        assert!(Served::of_envoy(stats, Direction::Inbound).is_none());
+        assert!(Served::of_envoy(stats, Side::Server).is_none());
     }
 }

@@ -4,11 +4,11 @@
 //! what a thousand connections had taken it kept half, and more with each time that they woke. jemalloc keeps each size in
 //! pages of its own.
 
-use std::ffi::c_char;
-use std::fs;
-use std::ptr;
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::time::Duration;
+use std::{ptr, slice};
 
+use nix::unistd::{SysconfVar, sysconf};
 use tikv_jemallocator::Jemalloc;
 
 /// So many connections must have begun, or gone to rest, before it is worth anything, and none for so long.
@@ -31,11 +31,12 @@ struct Settings(*const c_char);
 // SAFETY: points to a constant.
 unsafe impl Sync for Settings {}
 
-/// What a proxy did until it was last looked at.
+/// How many connections had begun or gone to rest.
 #[derive(Default)]
-struct Rest {
+struct Activity {
+    /// At the last look.
     before: u64,
-    /// When code was given back last; `None`: not since the start.
+    /// When code was given back last; `None`: never.
     given: Option<u64>,
 }
 
@@ -55,13 +56,13 @@ pub fn give_back() {
     give_back_code();
 }
 
-/// Gives back the code of starting when that is over, and the code that connections ran when many have begun or gone to rest,
-/// and none does any more. `count`: of those so far. What they allocated goes by itself. Never ends.
+/// Gives back the code of starting when that is over, and the code that connections ran each time that many have begun or gone to
+/// rest, and none does any more. `count`: of those so far. What they allocated goes by itself. Never ends.
 pub async fn tidy(count: impl Fn() -> u64) {
-    let mut rest = Rest::default();
+    let mut activity = Activity::default();
     loop {
         tokio::time::sleep(SETTLED).await;
-        if rest.is_due(count()) {
+        if activity.is_due(count()) {
             // If the process ends meanwhile, nothing is lost.
             let _ = tokio::task::spawn_blocking(give_back_code).await;
         }
@@ -69,33 +70,56 @@ pub async fn tidy(count: impl Fn() -> u64) {
 }
 
 /// Gives back the code that ran so far, and its constants: much of the executable and of its libraries is for starting. What of it
-/// is needed again comes from the page cache. Takes milliseconds.
+/// is needed again comes from the page cache. Takes milliseconds. Breakpoints and uprobes in it are lost.
 fn give_back_code() {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let mut last = "";
-    for line in maps.lines() {
-        let Some((range, rest)) = line.split_once(' ') else { continue };
-        let Some((_, file)) = rest.split_once(" /") else { continue };
-        let is_first = std::mem::replace(&mut last, file) != file;
-        // The first part of a file is constants, which nothing relocates; a later one that can only be read was written before.
-        let is_clean = line.contains(" r-xp ") || (is_first && line.contains(" r--p 00000000 "));
-        let Some((start, end)) = range.split_once('-').filter(|_| is_clean) else { continue };
-        let bound = |text| usize::from_str_radix(text, 16);
-        if let (Ok(start), Ok(end)) = (bound(start), bound(end)) {
-            // SAFETY: pages of a file that are mapped to be read or run, and were never written: the kernel reads them
-            // from the file again (madvise(2)).
-            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
-        }
-    }
+    // SAFETY: the callback needs no data.
+    unsafe { libc::dl_iterate_phdr(Some(give_back_segments), ptr::null_mut()) };
 }
 
-// === impl Rest ===
+/// Those of one of the process's files that are never written. The loader keeps the file meanwhile (dl_iterate_phdr(3)).
+unsafe extern "C" fn give_back_segments(
+    file: *mut libc::dl_phdr_info,
+    _size: usize,
+    _data: *mut c_void,
+) -> c_int {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    let Some(page) = page.and_then(|size| u64::try_from(size).ok()) else { return 0 };
+    // SAFETY: the loader's, with as many headers as it says, all valid during the call.
+    let (file, name, headers) = unsafe {
+        let file = &*file;
+        let headers = slice::from_raw_parts(file.dlpi_phdr, file.dlpi_phnum.into());
+        (file, CStr::from_ptr(file.dlpi_name).to_bytes(), headers)
+    };
+    // The executable has no name. What has one without a path is the kernel's (vdso(7)).
+    if !name.is_empty() && !name.contains(&b'/') {
+        return 0;
+    }
+    for header in headers {
+        if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
+            continue;
+        }
+        let start = file.dlpi_addr + header.p_vaddr;
+        let before = start % page;
+        // SAFETY: pages of a file that are mapped to be read or run, and were never written: the kernel reads them from the
+        // file again (madvise(2)).
+        unsafe {
+            libc::madvise(
+                (start - before) as *mut c_void,
+                usize::try_from(before + header.p_memsz).unwrap_or_default(),
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+    0
+}
 
-impl Rest {
-    /// True when nothing was done since the last look, and enough before that since code was given back.
+// === impl Activity ===
+
+impl Activity {
+    /// True at the first look; and when there was nothing since the last one, and enough before that since code was given back.
     fn is_due(&mut self, now: u64) -> bool {
         let is_settled = now == std::mem::replace(&mut self.before, now);
-        let is_due = is_settled && self.given.is_none_or(|given| now - given >= ENOUGH);
+        let is_due = self.given.is_none_or(|given| is_settled && now - given >= ENOUGH);
         if is_due {
             self.given = Some(now);
         }
@@ -108,10 +132,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_is_given_back_when_all_is_quiet() {
-        let mut rest = Rest::default();
-        let seen = [3, 3, 3, 66, 66, 67, 70, 70, 70, 134, 134].map(|count| rest.is_due(count));
-        // Once the start is over, and after 64 more.
-        assert_eq!(seen.map(u8::from), [0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 1]);
+    fn code_is_given_back_after_the_start_and_when_all_is_quiet() {
+        let mut activity = Activity::default();
+        let seen = [3, 3, 66, 66, 67, 70, 70, 70, 134, 134].map(|count| activity.is_due(count));
+        assert_eq!(seen.map(u8::from), [1, 0, 0, 0, 0, 0, 1, 0, 0, 1]);
     }
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Once;
 
 use sidecar_tests::Finished;
 
@@ -12,6 +13,9 @@ use crate::workload::{injected, metric, pod};
 
 /// Where Debian has its programs.
 const PROGRAMS: [&str; 2] = ["/usr/bin/redis-server", "/usr/bin/redis-benchmark"];
+
+/// The programs' image, for all who run them.
+static IMAGE: Once = Once::new();
 
 /// What the Pods' sidecars are told.
 const CONFIG: &str = "apiVersion: v1
@@ -43,7 +47,7 @@ fn redis_in_pods_of_the_agent() {
 /// and between the proxies.
 #[track_caller]
 fn redis(namespace: &Namespace, enrol: impl Fn(&str) -> String) {
-    image_of("localhost/redis:1", &PROGRAMS);
+    IMAGE.call_once(|| image_of("localhost/redis:1", &PROGRAMS));
     namespace.apply(CONFIG);
     let annotations = "sidecar.dev/bypass: \"full\", sidecar.dev/config: \"sidecar\"";
     let add = |name: &str, command: &[&str]| {

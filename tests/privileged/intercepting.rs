@@ -11,7 +11,7 @@ fn a_port_that_nobody_has_is_answered() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("sidecar.yaml");
     std::fs::write(&file, configuration).unwrap();
-    let mut sidecar = Sidecar::start_by(&net.pod, &file);
+    let mut sidecar = Sidecar::start_by(&net.pod.place(), &net.pod, &file);
     let ask = |path: &str| {
         let url = format!("http://localhost:7979{path}");
         let mut curl = sidecar.place().command("curl");

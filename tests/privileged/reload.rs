@@ -87,7 +87,7 @@ fn config_map(mode: Mode) {
     };
     version("..first", "11s");
     swap_link(directory.path(), "..data/proxy.yaml", "proxy.yaml");
-    let sidecar = Sidecar::start_by(&net.pod, directory.path());
+    let sidecar = Sidecar::start_by(&net.pod.place(), &net.pod, directory.path());
     version("..second", "12s");
     dumped(&sidecar, "the second version", |dump| dump["timeouts"]["drain"] == "12s");
     assert_eq!(counted(&sidecar), (2, 0));

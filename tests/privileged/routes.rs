@@ -42,7 +42,7 @@ fn rules_and_policies() {
     }
     let _server = http_server(&netns, &netns.place(), 8000, files.path());
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/routes.yaml");
-    let sidecar = Sidecar::start_by(&netns, &config);
+    let sidecar = Sidecar::start_by(&netns.place(), &netns, &config);
     let front = |path: &str, options: &[&str]| ask(&netns, &format!("http://127.0.0.1:8081{path}"), options);
     let by = |user: &str| format!("x-user: {user}");
 

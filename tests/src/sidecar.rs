@@ -85,8 +85,8 @@ impl Sidecar {
 
     /// Likewise, by a configuration that is there already: a file or a directory.
     #[track_caller]
-    pub fn start_by(netns: &Netns, config: &Path) -> Self {
-        let command = netns.place().command(binary());
+    pub fn start_by(place: &Place, netns: &Netns, config: &Path) -> Self {
+        let command = place.command(binary());
         let directory = tempfile::tempdir().unwrap();
         let mut sidecar = Self::launch_by(command, netns, config, directory, &[], &["sleep", "infinity"]);
         sidecar.wait_until_ready();

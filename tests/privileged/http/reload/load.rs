@@ -83,7 +83,7 @@ fn reloads(way: Way, mode: Mode, change: Change) {
     );
     let text = |generation| config(way, mode, &logs, version(way, generation, &[SERVER])).text();
     change.put(directory.path(), 0, &text(0));
-    let sidecar = Sidecar::start_by(&net.pod, &change.place(directory.path()));
+    let sidecar = Sidecar::start_by(&net.pod.place(), &net.pod, &change.place(directory.path()));
     let texts: Vec<String> = (0..=RELOADS).map(text).collect();
     let mut scene = Scene::of(way, net, logs, sidecar);
 
