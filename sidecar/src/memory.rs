@@ -56,7 +56,7 @@ pub fn give_back() {
     give_back_code();
 }
 
-/// Gives back the code of starting when that is over, and the code that connections ran each time that many have begun or gone to
+/// Gives back the code of starting a second later, and the code that connections ran each time that many have begun or gone to
 /// rest, and none does any more. `count`: of those so far. What they allocated goes by itself. Never ends.
 pub async fn tidy(count: impl Fn() -> u64) {
     let mut activity = Activity::default();
@@ -76,7 +76,8 @@ fn give_back_code() {
     unsafe { libc::dl_iterate_phdr(Some(give_back_segments), ptr::null_mut()) };
 }
 
-/// Those of one of the process's files that are never written. The loader keeps the file meanwhile (dl_iterate_phdr(3)).
+/// Those of one of the process's files that are never written. The C library holds its lock on the list of files meanwhile, so that none
+/// goes away.
 unsafe extern "C" fn give_back_segments(
     file: *mut libc::dl_phdr_info,
     _size: usize,
@@ -98,14 +99,14 @@ unsafe extern "C" fn give_back_segments(
         if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
             continue;
         }
-        let start = file.dlpi_addr + header.p_vaddr;
+        let start = file.dlpi_addr.wrapping_add(header.p_vaddr);
         let before = start % page;
-        // SAFETY: pages of a file that are mapped to be read or run, and were never written: the kernel reads them from the
-        // file again (madvise(2)).
+        // SAFETY: pages of a file that are mapped to be read or run, and were never written, since linkers refuse relocations in
+        // code: the kernel reads them from the file again (madvise(2)).
         unsafe {
             libc::madvise(
                 (start - before) as *mut c_void,
-                usize::try_from(before + header.p_memsz).unwrap_or_default(),
+                usize::try_from(before + header.p_filesz).unwrap_or_default(),
                 libc::MADV_DONTNEED,
             )
         };
