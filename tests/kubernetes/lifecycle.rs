@@ -1,6 +1,6 @@
 //! A Pod's life with a sidecar: probes, Jobs, a graceful end, and new configuration.
 
-use crate::cluster::Namespace;
+use crate::cluster::{Namespace, PATIENCE};
 use crate::workload::{client, fetch, injected, metric, web};
 
 /// The kubelet's probes reach the application as they would without.
@@ -66,7 +66,8 @@ fn the_proxy_outlives_the_application() {
     namespace.apply(&injected(&web("leaving", 1, annotations, "", &container), &[]));
     let pod = namespace.ready("leaving");
     let mut logs = namespace.follow_logs(pod.name(), "app");
-    namespace.kubectl(&["delete", "pod", pod.name(), "--wait=true", "--timeout=60s"], "");
+    let patience = format!("--timeout={}s", PATIENCE.as_secs());
+    namespace.kubectl(&["delete", "pod", pod.name(), "--wait=true", &patience], "");
     let said = logs.wait().stdout;
     assert_eq!(said.matches(plain.name()).count(), 6, "{said}");
 }
