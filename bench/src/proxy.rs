@@ -49,7 +49,7 @@ impl Proxy {
     ) -> Result<Self> {
         match mode {
             Mode::Direct => Ok(Self::None),
-            Mode::EnvoyIptables | Mode::EnvoyEbpf => envoy(netns, mode, suite),
+            Mode::EnvoyIptables | Mode::EnvoyEbpf => envoy(place, netns, mode, suite),
             _ => sidecar(place, netns, mode, token),
         }
     }
@@ -122,8 +122,8 @@ fn sidecar(place: &Place, netns: &Netns, mode: Mode, token: &Token) -> Result<Pr
 }
 
 /// Envoy as it runs in a mesh: behind what an init container armed, as a user of its own.
-fn envoy(netns: &Netns, mode: Mode, suite: Suite) -> Result<Proxy> {
-    let init = Init::arm(netns, &config(mode), &[]);
+fn envoy(place: &Place, netns: &Netns, mode: Mode, suite: Suite) -> Result<Proxy> {
+    let init = Init::arm_at(place.clone(), &config(mode), &[]);
     let (directory, binary, file) = files_for_everyone(suite)?;
     let mut command = init.beside().as_uid(Init::PROXY).command(binary);
     command.args([
